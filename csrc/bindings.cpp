@@ -1,0 +1,129 @@
+// Python's view of the core: module equicalc._core. The only file of csrc that knows Python.
+#include <torch/extension.h>
+
+#include "equicalc.h"
+
+namespace py = pybind11;
+
+namespace equicalc {
+namespace {
+
+// Lets Python implement a halo exchange (tests run several ranks in one process this way).
+struct PyHaloExchange : public HaloExchange, public py::trampoline_self_life_support {
+    torch::Tensor forward(const torch::Tensor &local, int64_t n_total) override {
+        PYBIND11_OVERRIDE_PURE(torch::Tensor, HaloExchange, forward, local, n_total);
+    }
+    torch::Tensor reverse(const torch::Tensor &grad_total, int64_t n_local) override {
+        PYBIND11_OVERRIDE_PURE(torch::Tensor, HaloExchange, reverse, grad_total, n_local);
+    }
+};
+
+std::shared_ptr<Model> load_model(const std::string &path, const std::string &dtype,
+                                  const std::string &device) {
+    LoadOptions options;
+    if (dtype == "float32") {
+        options.dtype = torch::kFloat32;
+    } else if (dtype != "float64") {
+        throw Error("equicalc: found dtype '" + dtype + "', expected 'float64' or 'float32'");
+    }
+    options.device = torch::Device(device);
+    return Model::load(path, options);
+}
+
+// Python classes of equicalc/errors.py, so that one `except EquicalcError` catches both languages.
+void raise_as(const char *name, const char *text) {
+    py::set_error(py::module_::import("equicalc.errors").attr(name), text);
+}
+
+void translate(std::exception_ptr pointer) {
+    try {
+        if (pointer) {
+            std::rethrow_exception(pointer);
+        }
+    } catch (const ModelFileError &error) {
+        raise_as("ModelFileError", error.what());
+    } catch (const Error &error) {
+        raise_as("EquicalcError", error.what());
+    }
+}
+
+void bind_model(py::module_ &module) {
+    py::class_<ModelInfo>(module, "ModelInfo")
+        .def_readonly("format_version", &ModelInfo::format_version)
+        .def_readonly("name", &ModelInfo::name)
+        .def_readonly("elements", &ModelInfo::elements)
+        .def_readonly("cutoff", &ModelInfo::cutoff)
+        .def_readonly("n_layers", &ModelInfo::n_layers)
+        .def_readonly("exchange_width", &ModelInfo::exchange_width)
+        .def_readonly("has_charges", &ModelInfo::has_charges)
+        .def_readonly("sigma", &ModelInfo::sigma)
+        .def_readonly("nominal_charges", &ModelInfo::nominal_charges)
+        .def_readonly("json", &ModelInfo::json);
+    py::class_<Model, std::shared_ptr<Model>>(module, "Model")
+        .def_static("load", &load_model, py::arg("path"), py::arg("dtype") = "float64",
+                    py::arg("device") = "cpu", py::call_guard<py::gil_scoped_release>())
+        .def_property_readonly("info", &Model::info);
+}
+
+void bind_evaluator(py::module_ &module) {
+    py::class_<HaloExchange, PyHaloExchange, py::smart_holder>(module, "HaloExchange")
+        .def(py::init<>());
+    py::class_<ForwardResult>(module, "ForwardResult")
+        .def_readonly("energies", &ForwardResult::energies)
+        .def_readonly("raw_charges", &ForwardResult::raw_charges)
+        .def_readonly("weights", &ForwardResult::weights);
+    // The GIL is released: ranks of a test run as threads, and their exchanges wait for each other.
+    py::class_<Evaluator>(module, "Evaluator")
+        .def(py::init<std::shared_ptr<Model>>(), py::arg("model"))
+        .def(
+            "forward",
+            [](Evaluator &self, const torch::Tensor &species, const torch::Tensor &edge_index,
+               const torch::Tensor &edge_vectors, int64_t n_local, HaloExchange *exchange) {
+                return self.forward({species, edge_index, edge_vectors, n_local}, exchange);
+            },
+            py::arg("species"), py::arg("edge_index"), py::arg("edge_vectors"), py::arg("n_local"),
+            py::arg("exchange") = nullptr, py::call_guard<py::gil_scoped_release>())
+        .def(
+            "backward",
+            [](Evaluator &self, const std::optional<torch::Tensor> &charge_gradient,
+               HaloExchange *exchange) {
+                return self.backward(charge_gradient.value_or(torch::Tensor()), exchange);
+            },
+            py::arg("charge_gradient"), py::arg("exchange") = nullptr,
+            py::call_guard<py::gil_scoped_release>());
+}
+
+void bind_graph(py::module_ &module) {
+    module.def(
+        "select_edges",
+        [](const torch::Tensor &positions, const torch::Tensor &cell,
+           const torch::Tensor &candidates, const torch::Tensor &shifts, double cutoff) {
+            Edges edges = select_edges(positions, cell, candidates, shifts, cutoff);
+            return std::make_pair(std::move(edges.index), std::move(edges.vectors));
+        },
+        py::arg("positions"), py::arg("cell"), py::arg("candidates"), py::arg("shifts"),
+        py::arg("cutoff"), py::call_guard<py::gil_scoped_release>());
+    module.def(
+        "scatter_edges",
+        [](const torch::Tensor &edge_index, const torch::Tensor &edge_vectors,
+           const torch::Tensor &edge_gradients, int64_t n_local, int64_t n_total) {
+            EdgeForces result =
+                scatter_edges({edge_index, edge_vectors}, edge_gradients, n_local, n_total);
+            return std::make_tuple(std::move(result.forces), std::move(result.virial),
+                                   std::move(result.atom_virials));
+        },
+        py::arg("edge_index"), py::arg("edge_vectors"), py::arg("edge_gradients"),
+        py::arg("n_local"), py::arg("n_total"), py::call_guard<py::gil_scoped_release>());
+}
+
+}  // namespace
+}  // namespace equicalc
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "C++ core of equicalc (see csrc/equicalc.h)";
+    module.attr("FORMAT_VERSION") = equicalc::kFormatVersion;
+    py::register_exception_translator(&equicalc::translate);
+    equicalc::bind_model(module);
+    equicalc::bind_evaluator(module);
+    equicalc::bind_graph(module);
+}

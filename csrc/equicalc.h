@@ -1,0 +1,168 @@
+// The C++ core of equicalc: load one exported model file, evaluate it on a neighbour graph, and
+// differentiate it. Knows neither Python nor LAMMPS; both front ends link this library.
+//
+// Units: eV, angstrom, e. Everything that crosses this header is float64, except features inside
+// a HaloExchange, which have the dtype of the model.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace equicalc {
+
+// Version of the file format that this library reads (key and attribute `format_version`).
+inline constexpr int64_t kFormatVersion = 1;
+
+// Coulomb's constant in eV * angstrom / e^2; the same number as in equicalc.electrostatics.
+inline constexpr double kCoulombConstant = 14.399645478425668;
+
+// Every failure of this library. The text says what was found, what was expected and, where there
+// is one, the line to type instead.
+class Error : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+// The model file cannot be used: missing, not a model, damaged, or from a newer version.
+class ModelFileError : public Error {
+  public:
+    using Error::Error;
+};
+
+// ---- several ranks -----------------------------------------------------------------------------
+
+// How node features reach the halo atoms of a rank; implemented by front ends with several ranks.
+// Rows 0..n_local-1 are owned by this rank, rows n_local..n_total-1 are copies of atoms of others.
+// Both calls are collective: every rank makes them in the same order, also with no atoms.
+struct HaloExchange {
+    virtual ~HaloExchange() = default;
+    // local [n_local, width] -> [n_total, width]; halo rows filled with their owners' values.
+    virtual torch::Tensor forward(const torch::Tensor &local, int64_t n_total) = 0;
+    // grad of total [n_total, width] -> [n_local, width]; halo rows added to their owners.
+    virtual torch::Tensor reverse(const torch::Tensor &grad_total, int64_t n_local) = 0;
+};
+
+// Makes `exchange` the one that the torch operator equicalc::exchange uses on this thread, until
+// the end of the scope. nullptr means a single rank: the operator is then the identity.
+class ExchangeScope {
+  public:
+    explicit ExchangeScope(HaloExchange *exchange);
+    ~ExchangeScope();
+    ExchangeScope(const ExchangeScope &) = delete;
+    ExchangeScope &operator=(const ExchangeScope &) = delete;
+
+  private:
+    HaloExchange *previous_;
+};
+
+// ---- the model file ----------------------------------------------------------------------------
+
+struct ModelInfo {
+    int64_t format_version = 0;
+    std::string name;
+    std::vector<std::string> elements;  // species index -> chemical symbol
+    double cutoff = 0.0;                // angstrom
+    int64_t n_layers = 0;
+    int64_t exchange_width = 0;  // widest message between layers, numbers per atom; 0: none
+    bool has_charges = false;
+    double sigma = 0.0;                   // Gaussian width of the charges, angstrom
+    std::vector<double> nominal_charges;  // per element, e
+    std::string json;                     // the text of equicalc.json
+};
+
+struct LoadOptions {
+    torch::ScalarType dtype = torch::kFloat64;
+    torch::Device device = torch::kCPU;
+};
+
+class Model {
+  public:
+    // Throws ModelFileError when the file cannot be used.
+    static std::shared_ptr<Model> load(const std::string &path, const LoadOptions &options = {});
+    ~Model();
+    Model(const Model &) = delete;
+    Model &operator=(const Model &) = delete;
+
+    const ModelInfo &info() const;
+    const LoadOptions &options() const;
+
+    // The scripted module, for evaluator.cpp only (keeps torch/script.h out of this header).
+    struct Network;
+    const Network &network() const;
+
+  private:
+    Model();
+    ModelInfo info_;
+    LoadOptions options_;
+    std::unique_ptr<Network> network_;
+};
+
+// ---- evaluation --------------------------------------------------------------------------------
+
+struct Graph {
+    torch::Tensor species;  // int64 [n_total], index into ModelInfo::elements
+    torch::Tensor
+        edge_index;  // int64 [2, E]; row 0 receivers (< n_local, ascending), row 1 senders
+    torch::Tensor edge_vectors;  // float64 [E, 3], r_sender - r_receiver, angstrom
+    int64_t n_local = 0;
+};
+
+struct ForwardResult {          // all float64 on the CPU
+    torch::Tensor energies;     // [n_local], eV
+    torch::Tensor raw_charges;  // [n_local], e, before neutralisation; zeros without charges
+    torch::Tensor weights;      // [n_local], > 0, weights of the neutralisation
+};
+
+// Two-phase evaluation. Between the phases the front end neutralises the charges and solves the
+// long-range problem, which may need sums over all ranks.
+class Evaluator {
+  public:
+    explicit Evaluator(std::shared_ptr<Model> model);
+
+    // Energies and raw charges; keeps the graph for one backward call.
+    ForwardResult forward(const Graph &graph, HaloExchange *exchange = nullptr);
+
+    // Gradient of sum_i e_i + sum_i charge_gradient_i * raw_charge_i with respect to the edge
+    // vectors, float64 [E, 3] on the CPU. charge_gradient: float64 [n_local], dE/d(raw charge)
+    // already projected on the constraint, or undefined for a model without charges.
+    torch::Tensor backward(const torch::Tensor &charge_gradient, HaloExchange *exchange = nullptr);
+
+    const std::shared_ptr<Model> &model() const { return model_; }
+
+  private:
+    std::shared_ptr<Model> model_;
+    int64_t n_local_ = 0;
+    torch::Tensor edge_vectors_, energies_, charges_;  // of the last forward, with graph
+};
+
+// ---- graphs (CPU, float64, deterministic for any number of threads)
+// ------------------------------
+
+struct Edges {
+    torch::Tensor index;    // int64 [2, E]
+    torch::Tensor vectors;  // float64 [E, 3], angstrom
+};
+
+// The candidate edges that are shorter than the cutoff, in the order of the candidates (so a list
+// sorted by receiver stays sorted). candidates: int64 [2, M]; shifts: int32 [M, 3], images in units
+// of the rows of cell [3, 3]; positions: [n, 3]. Vectors are r_j + shift @ cell - r_i.
+Edges select_edges(const torch::Tensor &positions, const torch::Tensor &cell,
+                   const torch::Tensor &candidates, const torch::Tensor &shifts, double cutoff);
+
+struct EdgeForces {
+    torch::Tensor forces;        // [n_total, 3], eV/angstrom; halo rows belong to their owners
+    torch::Tensor virial;        // [3, 3], W = -sum r (dE/dr)^T, eV
+    torch::Tensor atom_virials;  // [n_local, 3, 3], summed over the edges of the receiver; eV
+};
+
+// Forces and virials from dE/d(edge vectors): F_i += g, F_j -= g for edge i <- j with gradient g.
+EdgeForces scatter_edges(const Edges &edges, const torch::Tensor &edge_gradients, int64_t n_local,
+                         int64_t n_total);
+
+}  // namespace equicalc

@@ -1,0 +1,232 @@
+// Strict loading of model.pt: whatever is wrong with the file is named, with what to do about it.
+#include "network.h"
+
+#include <caffe2/serialize/inline_container.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+namespace equicalc {
+namespace {
+
+constexpr const char *kExportLine = "equicalc export RUN_DIRECTORY -o model.pt";
+constexpr const char *kJsonName = "equicalc.json";
+
+[[noreturn]] void refuse(const std::string &path, const std::string &reason) {
+    throw ModelFileError("equicalc: cannot use model file '" + path + "': " + reason);
+}
+
+// An exported model is a zip archive. Answers with the file's kind before torch sees it, because
+// torch's own messages speak about zip internals.
+void check_archive(const std::string &path) {
+    namespace fs = std::filesystem;
+    std::error_code code;
+    if (!fs::exists(path, code)) {
+        refuse(path,
+               "no such file. Give the path of an exported model or the name of a shipped one "
+               "(equicalc models lists them).");
+    }
+    if (fs::is_directory(path, code)) {
+        refuse(path,
+               std::string("this is a directory, expected a file. Export a training run with: ") +
+                   kExportLine);
+    }
+    std::ifstream file(path, std::ios::binary);
+    if (!file) {
+        refuse(path, "the file exists but cannot be read. Check its permissions.");
+    }
+    std::array<char, 4> magic{};
+    file.read(magic.data(), magic.size());
+    const std::string found(magic.data(), static_cast<size_t>(file.gcount()));
+    if (found.empty()) {
+        refuse(path, std::string("the file is empty. Export the model again: ") + kExportLine);
+    }
+    if (found == "PK\x03\x04") {
+        return;
+    }
+    const bool text = std::all_of(found.begin(), found.end(), [](unsigned char c) {
+        return std::isprint(c) != 0 || std::isspace(c) != 0;
+    });
+    refuse(path, std::string(text ? "found a text file" : "found a file of another kind") +
+                     ", expected a TorchScript archive (zip) written by: " + kExportLine);
+}
+
+// The metadata text, read without loading the network: a file from a newer version may hold
+// operators that this one cannot load, and should still be refused for the right reason.
+std::string read_json(const std::string &path) {
+    try {
+        caffe2::serialize::PyTorchStreamReader reader(path);
+        const std::string record = std::string("extra/") + kJsonName;
+        if (reader.hasRecord(record)) {
+            auto [data, size] = reader.getRecord(record);
+            return {static_cast<const char *>(data.get()), size};
+        }
+    } catch (const std::exception &) {
+        refuse(path,
+               "the archive is truncated or damaged. Copy the file again, or export it again: " +
+                   std::string(kExportLine));
+    }
+    refuse(path,
+           std::string("found a torch archive without ") + kJsonName +
+               ", expected a model exported by equicalc. Checkpoints and TorchScript files of "
+               "other programs cannot be run; export a training run with: " +
+               kExportLine);
+}
+
+std::string newer_format(int64_t found) {
+    return "found format_version " + std::to_string(found) + ", this version of equicalc reads " +
+           std::to_string(kFormatVersion) +
+           ". The file was written by a newer equicalc; update this one: pip install -U equicalc";
+}
+
+// The integer after "format_version": the one key that is needed before the module can be trusted
+// to load; everything else comes from the module's attributes.
+int64_t json_format_version(const std::string &path, const std::string &json) {
+    const std::string key = "\"format_version\"";
+    size_t position = json.find(key);
+    if (position != std::string::npos) {
+        position = json.find_first_not_of(" \t\r\n:", position + key.size());
+    }
+    if (position != std::string::npos) {
+        int64_t value = 0;
+        const char *begin = json.data() + position;
+        if (std::from_chars(begin, json.data() + json.size(), value).ec == std::errc()) {
+            return value;
+        }
+    }
+    refuse(path, std::string("its ") + kJsonName +
+                     " has no integer format_version. Export the model again: " + kExportLine);
+}
+
+void check_format_version(const std::string &path, int64_t found) {
+    if (found > kFormatVersion) {
+        refuse(path, newer_format(found));
+    }
+    if (found < 1) {
+        refuse(path, "found format_version " + std::to_string(found) + ", expected 1 to " +
+                         std::to_string(kFormatVersion) +
+                         ". Export the model again: " + kExportLine);
+    }
+}
+
+torch::jit::Module load_module(const std::string &path, const LoadOptions &options) {
+    try {
+        // Loaded on the CPU first: the device of the machine that exported it may not exist here.
+        torch::jit::Module module = torch::jit::load(path, torch::kCPU);
+        module.eval();
+        for (const torch::Tensor &parameter : module.parameters()) {
+            parameter.requires_grad_(false);  // only edge vectors are differentiated
+        }
+        module.to(options.device, options.dtype);
+        return module;
+    } catch (const std::exception &error) {
+        refuse(path, "torch " TORCH_VERSION
+                     " cannot load it; the archive is damaged or was written "
+                     "by an incompatible torch. Export the model again: " +
+                         std::string(kExportLine) + "\n  torch says: " + plain_text(error));
+    }
+}
+
+// Reads one attribute of the module; the type is checked by torch's own IValue accessors.
+template <typename Read>
+auto attribute(const std::string &path, const torch::jit::Module &module, const char *name,
+               const char *type, Read read) {
+    if (!module.hasattr(name)) {
+        refuse(path, std::string("the module has no attribute '") + name + "' (expected " + type +
+                         "). Export the model again: " + kExportLine);
+    }
+    const torch::IValue value = module.attr(name);
+    try {
+        return read(value);
+    } catch (const c10::Error &) {
+        refuse(path, std::string("attribute '") + name + "' is a " + value.tagKind() +
+                         ", expected " + type + ". Export the model again: " + kExportLine);
+    }
+}
+
+ModelInfo read_info(const std::string &path, const torch::jit::Module &module) {
+    using torch::IValue;
+    const auto integer = [&](const char *name) {
+        return attribute(path, module, name, "int", [](const IValue &v) { return v.toInt(); });
+    };
+    const auto number = [&](const char *name) {
+        return attribute(path, module, name, "float", [](const IValue &v) { return v.toDouble(); });
+    };
+    ModelInfo info;
+    info.format_version = integer("format_version");
+    check_format_version(path, info.format_version);
+    info.name =
+        attribute(path, module, "name", "str", [](const IValue &v) { return v.toStringRef(); });
+    info.elements = attribute(path, module, "elements", "List[str]", [](const IValue &v) {
+        std::vector<std::string> symbols;
+        for (const IValue &symbol : v.toListRef()) {
+            symbols.push_back(symbol.toStringRef());
+        }
+        return symbols;
+    });
+    info.cutoff = number("cutoff");
+    info.n_layers = integer("n_layers");
+    info.exchange_width = integer("exchange_width");
+    info.has_charges =
+        attribute(path, module, "has_charges", "bool", [](const IValue &v) { return v.toBool(); });
+    info.sigma = number("sigma");
+    info.nominal_charges = attribute(path, module, "nominal_charges", "List[float]",
+                                     [](const IValue &v) { return v.toDoubleVector(); });
+    return info;
+}
+
+void check_info(const std::string &path, const ModelInfo &info, const torch::jit::Module &module) {
+    const auto require = [&](bool holds, const std::string &reason) {
+        if (!holds) {
+            refuse(path, reason + ". Export the model again: " + kExportLine);
+        }
+    };
+    require(!info.elements.empty(), "its list of elements is empty");
+    require(std::isfinite(info.cutoff) && info.cutoff > 0.0,
+            "found cutoff " + std::to_string(info.cutoff) + ", expected a positive number");
+    require(info.exchange_width >= 0, "its exchange_width is negative");
+    require(!info.has_charges || (std::isfinite(info.sigma) && info.sigma > 0.0),
+            "found sigma " + std::to_string(info.sigma) + ", expected a positive Gaussian width");
+    require(!info.has_charges || info.nominal_charges.size() == info.elements.size(),
+            "found " + std::to_string(info.nominal_charges.size()) + " nominal charges for " +
+                std::to_string(info.elements.size()) + " elements");
+    for (const char *method : {"forward", "charge_weights"}) {
+        require(module.find_method(method).has_value(),
+                std::string("the module has no method '") + method + "'");
+    }
+}
+
+}  // namespace
+
+Model::Model() = default;
+Model::~Model() = default;
+
+std::shared_ptr<Model> Model::load(const std::string &path, const LoadOptions &options) {
+    if (options.dtype != torch::kFloat32 && options.dtype != torch::kFloat64) {
+        throw Error(std::string("equicalc: models run in float32 or float64, not in ") +
+                    c10::toString(options.dtype));
+    }
+    check_archive(path);
+    const std::shared_ptr<Model> model(new Model());
+    const std::string json = read_json(path);
+    check_format_version(path, json_format_version(path, json));
+    torch::jit::Module module = load_module(path, options);
+    model->info_ = read_info(path, module);
+    model->info_.json = json;
+    check_info(path, model->info_, module);
+    model->options_ = options;
+    model->network_ = std::make_unique<Network>(Network{std::move(module)});
+    return model;
+}
+
+const ModelInfo &Model::info() const { return info_; }
+const LoadOptions &Model::options() const { return options_; }
+const Model::Network &Model::network() const { return *network_; }
+
+}  // namespace equicalc

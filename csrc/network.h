@@ -1,0 +1,21 @@
+// The scripted module behind Model; internal to model.cpp and evaluator.cpp.
+#pragma once
+
+#include <torch/torch.h>  // before script.h
+#include <torch/script.h>
+
+#include "equicalc.h"
+
+namespace equicalc {
+
+struct Model::Network {
+    mutable torch::jit::Module module;
+};
+
+// The text of a torch exception without its C++ backtrace.
+inline std::string plain_text(const std::exception &error) {
+    const auto *torch_error = dynamic_cast<const c10::Error *>(&error);
+    return torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+}
+
+}  // namespace equicalc

