@@ -51,22 +51,21 @@ def header_directory(distribution: str, header: str) -> Path:
     )
 
 
-def sources(directory: str, exclude: tuple[str, ...] = ()) -> list[str]:
+def sources(directory: str) -> list[str]:
     """Sources of a directory, relative to the repository, sorted for reproducible links."""
-    return sorted(
-        str(path.relative_to(ROOT))
-        for path in (ROOT / directory).glob("*.cpp")
-        if path.name not in exclude
-    )
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / directory).glob("*.cpp"))
 
 
 def extensions() -> list[Extension]:
     """The three shared objects; `libraries` are link arguments beyond torch itself."""
     torch_headers = list(cpp_extension.include_paths())
     own = ["-lequicalc"]
+    # Only files named *bindings.cpp know Python.
+    bindings = [path for path in sources("csrc") if path.endswith("bindings.cpp")]
+    core = [path for path in sources("csrc") if path not in bindings]
     result = [
-        Extension("equicalc.libequicalc", sources("csrc", ("bindings.cpp",))),
-        Extension("equicalc._core", ["csrc/bindings.cpp"], libraries=["-ltorch_python", *own]),
+        Extension("equicalc.libequicalc", core),
+        Extension("equicalc._core", bindings, libraries=["-ltorch_python", *own]),
     ]
     for extension in result:
         extension.include_dirs = torch_headers

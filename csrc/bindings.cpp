@@ -1,7 +1,9 @@
-// Python's view of the core: module equicalc._core. The only file of csrc that knows Python.
+// Python's view of the core: module equicalc._core. Only files named *bindings.cpp know Python.
 #include <torch/extension.h>
 
 #include "equicalc.h"
+#include "ewald_bindings.h"
+#include "ewald_bindings.h"
 
 namespace py = pybind11;
 
@@ -126,4 +128,6 @@ PYBIND11_MODULE(_core, module) {
     equicalc::bind_model(module);
     equicalc::bind_evaluator(module);
     equicalc::bind_graph(module);
+    bind_ewald(module);
+    bind_ewald(module);
 }

@@ -1,0 +1,227 @@
+"""Neighbour lists: all pairs and periodic images within a cutoff, for any cell and any pbc."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import vesin
+
+from equicalc.core import load_library
+from equicalc.errors import DataError
+
+# A periodic cell flatter than this (volume over the product of the lengths of its vectors) holds
+# an astronomic number of images within any cutoff.
+SMALLEST_CELL_FACTOR = 1e-6
+
+Array = npt.NDArray[np.float64]
+
+
+def complete_cell(cell: npt.ArrayLike, pbc: npt.ArrayLike) -> Array:
+    """Cell whose non-periodic vectors are replaced by unit vectors normal to the others.
+
+    Images exist along periodic vectors only, so the others (often zero) may be anything that keeps
+    the matrix invertible.
+
+    Parameters
+    ----------
+    cell : array [3, 3]
+        Cell vectors as rows, angstrom.
+    pbc : array [3] of bool
+        Which cell vectors are periodic.
+
+    Returns
+    -------
+    array [3, 3]
+        Invertible cell, angstrom.
+
+    Raises
+    ------
+    DataError
+        When a periodic vector is zero, or periodic vectors are not linearly independent.
+    """
+    box = np.array(cell, dtype=np.float64).reshape(3, 3)
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
+    if not np.isfinite(box).all():
+        raise DataError(f"the cell holds numbers that are not finite: {box.tolist()}")
+    missing = np.flatnonzero(~periodic)
+    box[missing] = 0.0
+    if len(missing) == 3:
+        return np.eye(3)
+    if len(missing) == 2:
+        axis = box[periodic][0]
+        # Any vector that is far from parallel to the axis yields two normals.
+        helper = np.eye(3)[np.argmin(np.abs(axis))]
+        box[missing[0]] = np.cross(axis, helper)
+        box[missing[1]] = np.cross(axis, box[missing[0]])
+    elif len(missing) == 1:
+        box[missing[0]] = np.cross(*box[periodic])
+    lengths = np.linalg.norm(box, axis=1)
+    box[missing] /= np.where(lengths[missing] > 0.0, lengths[missing], 1.0)[:, None]
+    volume = abs(np.linalg.det(box))
+    scale = float(np.prod(np.linalg.norm(box, axis=1)))
+    if not volume > SMALLEST_CELL_FACTOR * scale:
+        raise DataError(
+            f"the periodic cell vectors {np.asarray(cell, dtype=float)[periodic].tolist()} are "
+            f"zero or not linearly independent (pbc = {periodic.tolist()}). Set a cell with "
+            "atoms.set_cell(...), or switch periodicity off with atoms.pbc = False"
+        )
+    return box
+
+
+def check_positions(positions: npt.ArrayLike) -> Array:
+    """Positions as float64 [n, 3] in angstrom; DataError when one of them is not finite."""
+    points = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"the positions of {len(bad)} of {len(points)} atoms are not finite numbers, first "
+            f"atom {bad[0]}: {points[bad[0]].tolist()}. The run has probably become unstable: "
+            "check the structure before this step and the time step"
+        )
+    return points
+
+
+def full_list(
+    positions: npt.ArrayLike, cell: npt.ArrayLike, pbc: npt.ArrayLike, cutoff: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """All directed pairs closer than a cutoff, sorted by the receiving atom.
+
+    Parameters
+    ----------
+    positions : array [n, 3]
+        angstrom.
+    cell : array [3, 3]
+        Cell vectors as rows, angstrom; rows of non-periodic directions are ignored.
+    pbc : array [3] of bool
+        Which cell vectors are periodic.
+    cutoff : float
+        angstrom.
+
+    Returns
+    -------
+    edge_index : int64 array [2, E]
+        Receivers (ascending) and senders.
+    shifts : int32 array [E, 3]
+        Images of the senders: the edge vector is r_j + shift @ cell - r_i.
+
+    Raises
+    ------
+    DataError
+        When positions or cell are not finite, or periodic vectors are linearly dependent.
+    """
+    points = check_positions(positions)
+    box = complete_cell(cell, pbc)
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)).copy()
+    search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    pairs, shifts = search.compute(points, box, periodic, quantities="PS", copy=True)
+    edge_index = np.ascontiguousarray(pairs.astype(np.int64).T)
+    return edge_index, np.ascontiguousarray(shifts, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The state for which the list of candidates was built."""
+
+    positions: Array
+    cell: Array
+    inverse_cell: Array
+    pbc: tuple[bool, bool, bool]
+    candidates: torch.Tensor
+    shifts: torch.Tensor
+
+
+class NeighborList:
+    """Edges of a moving structure; the expensive search is repeated only when it has to be.
+
+    The search keeps pairs up to cutoff + skin. With F = (cell then)^-1 (cell now) and displacements
+    u = r_now - r_then F (less their mean: a drift of the whole changes no pair), a pair that is now
+    closer than the cutoff was closer than (cutoff + 2 max|u|) ||F^-1|| then. The list is complete
+    as long as this stays below cutoff + skin: for moving atoms as well as for a changing cell.
+
+    Parameters
+    ----------
+    cutoff : float
+        Edges are shorter than this, angstrom.
+    skin : float
+        Extra distance of the candidates, angstrom; 0 searches in every call.
+    """
+
+    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
+        if not cutoff > 0.0 or not skin >= 0.0:
+            raise DataError(f"found cutoff {cutoff} and skin {skin}, expected cutoff > 0, skin >= 0")
+        self.cutoff = float(cutoff)
+        self.skin = float(skin)
+        self.n_searches = 0
+        self._core = load_library()
+        self._reference: _Reference | None = None
+
+    def update(
+        self, positions: npt.ArrayLike, cell: npt.ArrayLike, pbc: npt.ArrayLike
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Edges of a structure.
+
+        Parameters
+        ----------
+        positions : array [n, 3]
+            angstrom.
+        cell : array [3, 3]
+            Cell vectors as rows, angstrom; rows of non-periodic directions are ignored.
+        pbc : array [3] of bool
+            Which cell vectors are periodic.
+
+        Returns
+        -------
+        edge_index : int64 tensor [2, E]
+            Receivers (ascending) and senders.
+        edge_vectors : float64 tensor [E, 3]
+            From receiver to sender, angstrom, all shorter than the cutoff.
+
+        Raises
+        ------
+        DataError
+            When positions or cell are not finite, or periodic vectors are linearly dependent.
+        """
+        points = check_positions(positions)
+        box = complete_cell(cell, pbc)
+        a, b, c = (bool(p) for p in np.broadcast_to(np.asarray(pbc), (3,)))
+        reference = self._reference
+        if reference is None or not self._is_complete(reference, points, box, (a, b, c)):
+            reference = self._search(points, box, (a, b, c))
+            self._reference = reference
+        edge_index, edge_vectors = self._core.select_edges(
+            torch.from_numpy(points),
+            torch.from_numpy(box),
+            reference.candidates,
+            reference.shifts,
+            self.cutoff,
+        )
+        return edge_index, edge_vectors
+
+    def _search(self, points: Array, box: Array, pbc: tuple[bool, bool, bool]) -> _Reference:
+        pairs, shifts = full_list(points, box, pbc, self.cutoff + self.skin)
+        self.n_searches += 1
+        return _Reference(
+            positions=points.copy(),
+            cell=box,
+            inverse_cell=np.linalg.inv(box),
+            pbc=pbc,
+            candidates=torch.from_numpy(pairs),
+            shifts=torch.from_numpy(shifts),
+        )
+
+    def _is_complete(
+        self, reference: _Reference, points: Array, box: Array, pbc: tuple[bool, bool, bool]
+    ) -> bool:
+        """Whether every pair within the cutoff is among the candidates (see the class)."""
+        if self.skin == 0.0 or pbc != reference.pbc or points.shape != reference.positions.shape:
+            return False
+        if len(points) == 0:
+            return True
+        deformation = reference.inverse_cell @ box
+        displacement = points - reference.positions @ deformation
+        displacement -= displacement.mean(axis=0)
+        farthest = float(np.sqrt((displacement**2).sum(axis=1).max()))
+        # Rows are vectors: d_then = d_now F^-1, and ||F^-1|| is the largest stretch backwards.
+        stretch = float(np.linalg.norm(np.linalg.inv(deformation), ord=2))
+        return (self.cutoff + 2.0 * farthest) * stretch < self.cutoff + self.skin
