@@ -1,0 +1,87 @@
+// Python side of ewald.h; numpy arrays in and out, the interpreter lock released while summing.
+#include "ewald_bindings.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ewald.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+void expect_shape(const Array &array, const char *name, std::vector<py::ssize_t> shape) {
+    if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape) {
+        std::string text = std::string(name) + " must have the shape [";
+        for (std::size_t i = 0; i < shape.size(); ++i) {
+            text += (i ? ", " : "") + std::to_string(shape[i]);
+        }
+        throw std::invalid_argument(text + "]");
+    }
+}
+
+Array to_array(const std::vector<double> &values, std::vector<py::ssize_t> shape) {
+    Array array(shape);
+    std::copy(values.begin(), values.end(), array.mutable_data());
+    return array;
+}
+
+py::dict to_dict(const equicalc::CoulombSum &sum, py::ssize_t n) {
+    py::dict result;
+    result["energy"] = sum.energy;
+    result["potentials"] = to_array(sum.potentials, {n});
+    result["forces"] = to_array(sum.forces, {n, 3});
+    result["virial"] = to_array(std::vector<double>(sum.virial, sum.virial + 9), {3, 3});
+    result["atom_virials"] = py::none();
+    if (!sum.atom_virials.empty() || n == 0) {
+        result["atom_virials"] = to_array(sum.atom_virials, {n, 3, 3});
+    }
+    return result;
+}
+
+py::dict bulk(const Array &charges, const Array &positions, const Array &cell, double sigma,
+              double taper_inner, double taper_outer, bool atom_virials, int threads) {
+    const py::ssize_t n = charges.size();
+    expect_shape(charges, "charges", {n});
+    expect_shape(positions, "positions", {n, 3});
+    expect_shape(cell, "cell", {3, 3});
+    const equicalc::CoulombOptions options{sigma, taper_inner, taper_outer, atom_virials, threads};
+    equicalc::CoulombSum sum;
+    {
+        py::gil_scoped_release release;
+        sum = equicalc::bulk_sum(n, charges.data(), positions.data(), cell.data(), options);
+    }
+    return to_dict(sum, n);
+}
+
+py::dict open(const Array &charges, const Array &positions, double sigma, bool atom_virials,
+              int threads) {
+    const py::ssize_t n = charges.size();
+    expect_shape(charges, "charges", {n});
+    expect_shape(positions, "positions", {n, 3});
+    const equicalc::CoulombOptions options{sigma, 0.0, 0.0, atom_virials, threads};
+    equicalc::CoulombSum sum;
+    {
+        py::gil_scoped_release release;
+        sum = equicalc::open_sum(n, charges.data(), positions.data(), options);
+    }
+    return to_dict(sum, n);
+}
+
+}  // namespace
+
+void bind_ewald(py::module_ &module) {
+    module.def("coulomb_bulk", &bulk, py::arg("charges"), py::arg("positions"), py::arg("cell"),
+               py::arg("sigma"), py::arg("taper_inner"), py::arg("taper_outer"),
+               py::arg("atom_virials"), py::arg("threads"),
+               "Sum over waves of a periodic cell; see csrc/ewald.h.");
+    module.def("coulomb_open", &open, py::arg("charges"), py::arg("positions"), py::arg("sigma"),
+               py::arg("atom_virials"), py::arg("threads"),
+               "Sum over pairs of a cluster; see csrc/ewald.h.");
+}
