@@ -1,0 +1,78 @@
+# Everything runs in .venv, which the first target builds; a second run starts in seconds.
+#
+#   make demo      relax, MD in ASE, NPT in LAMMPS on 1 and 2 ranks: one table, three pictures
+#   make test      the tests that take seconds        make test-all   also the slow ones
+#   make lint      ruff, mypy, clang-format           make bench      the tables of benchmarks/
+#   make setup     only build                         make clean      remove what was built
+#
+# PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL takes torch from another package
+# index, for example one with CPU-only or with ROCm builds.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: demo test test-all lint format bench setup clean
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--quiet) install
+
+CXX_SOURCES := $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/*.cu lammps_plugin/*.cpp lammps_plugin/*.h))
+TORCH := $(shell grep -i '^torch==' requirements.txt)
+
+# --- environment: one stamp per step, so that only what changed is done again
+
+$(VENV)/.created:
+	$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "make: $(PYTHON) cannot create a virtual environment;" \
+	       "on Debian: apt install python3-venv python3-dev" >&2; exit 1; }
+	touch $@
+
+# torch first: the build of equicalc compiles against it
+$(VENV)/.torch: $(VENV)/.created
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	touch $@
+
+$(VENV)/.requirements: requirements.txt $(VENV)/.torch
+	$(PIP) -r requirements.txt
+	touch $@
+
+$(VENV)/.package: pyproject.toml setup.py $(CXX_SOURCES) $(VENV)/.requirements
+	$(PIP) --no-build-isolation --no-deps -e .
+	touch $@
+
+setup: $(VENV)/.package
+
+# --- what people run
+
+demo: setup
+	$(BIN)/python examples/demo.py
+
+# One thread per process: MPI tests start several processes on few cores.
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+test-all: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python benchmarks/agreement.py
+	$(BIN)/python benchmarks/nve_drift.py
+
+lint: $(VENV)/.requirements
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+format: $(VENV)/.requirements
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+clean:
+	rm -rf build equicalc.egg-info examples/output benchmarks/output
+	rm -f equicalc/*.so $(VENV)/.package
+	find equicalc tests examples benchmarks -name __pycache__ -type d -exec rm -rf {} +
