@@ -3,5 +3,13 @@
 from equicalc.electrostatics.charges import neutralise
 from equicalc.electrostatics.constants import COULOMB_CONSTANT
 from equicalc.electrostatics.differentiable import coulomb_energies, coulomb_energy
+from equicalc.electrostatics.solve import CoulombResult, solve
 
-__all__ = ["COULOMB_CONSTANT", "coulomb_energies", "coulomb_energy", "neutralise"]
+__all__ = [
+    "COULOMB_CONSTANT",
+    "CoulombResult",
+    "coulomb_energies",
+    "coulomb_energy",
+    "neutralise",
+    "solve",
+]

@@ -52,10 +52,13 @@ def neutralise(
             return raw
         return raw + weights * ((total - raw.sum()) / weights.sum())
     if structure.shape != raw.shape:
-        raise ValueError(f"structure must have the shape {tuple(raw.shape)}; found {tuple(structure.shape)}")
+        raise ValueError(
+            f"structure must have the shape {tuple(raw.shape)}; found {tuple(structure.shape)}"
+        )
     if total.dim() != 1:
         raise ValueError(
-            f"total_charge must have the shape [S] when structure is given; found {tuple(total.shape)}"
+            "total_charge must have the shape [S] when structure is given; found "
+            f"{tuple(total.shape)}"
         )
     charge_sum = torch.zeros_like(total).index_add(0, structure, raw)
     weight_sum = torch.zeros_like(total).index_add(0, structure, weights)

@@ -1,4 +1,4 @@
-"""The Coulomb energy as a differentiable torch expression: training and the definition of the model.
+"""The Coulomb energy as a differentiable torch expression: the definition used in training.
 
 All boundary conditions end in one expression in float64 tables and matrix products, so first and
 second derivatives with respect to charges, positions and cells come from torch itself.
@@ -38,21 +38,21 @@ def coulomb_energy(
     .. math:: E = \frac{k_e}{2} \sum_{ij,n}{}' q_i q_j\,
               \frac{\operatorname{erf}(r_{ijn} / 2\sigma)}{r_{ijn}}
 
-    over all pairs and periodic images without a charge's interaction with itself: the interaction of
-    normal distributions of width sigma. Three periodic directions, tin-foil boundary, neutralising
-    background (Ewald, Ann. Phys. 369, 253 (1921); no real-space part, since the model's own Gaussians
-    make the sum over waves converge):
+    over all pairs and periodic images without a charge's interaction with itself: the interaction
+    of normal distributions of width sigma. Three periodic directions, tin-foil boundary,
+    neutralising background (Ewald, Ann. Phys. 369, 253 (1921); no real-space part, since the
+    model's own Gaussians make the sum over waves converge):
 
     .. math:: E = \frac{2\pi k_e}{V} \sum_{k \ne 0} \frac{e^{-\sigma^2k^2}}{k^2} t(k)\,
               \Big|\sum_j q_j e^{ikr_j}\Big|^2
               - \frac{k_e}{2\sigma\sqrt\pi} \sum_j q_j^2 - \frac{2\pi\sigma^2 k_e}{V} Q^2
 
-    with t(k) the smooth edge of `lattice.taper_range`. Two periodic directions: the same sum with a
-    vacuum of its own plus :math:`\frac{2\pi k_e}{V} (M_z^2 - Q \sum_j q_j z_j^2 - Q^2 L_z^2/12)`
-    (Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999); with net charge Ballenegger, Arnold and Cerda,
-    J. Chem. Phys. 131, 094107 (2009)); the vector of the open direction is ignored, and a charged slab
-    has the energy of the two-dimensional lattice without its divergent constant. No periodic direction:
-    the pair sum itself.
+    with t(k) the smooth edge of `lattice.taper_range`. Two periodic directions: the same sum with
+    a vacuum of its own plus :math:`\frac{2\pi k_e}{V} (M_z^2 - Q \sum_j q_j z_j^2 - Q^2 L_z^2/12)`
+    (Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999); with net charge Ballenegger, Arnold and
+    Cerda, J. Chem. Phys. 131, 094107 (2009)); the vector of the open direction is ignored, and a
+    charged slab has the energy of the two-dimensional lattice without its divergent constant. No
+    periodic direction: the pair sum itself.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def coulomb_energy(
     positions
         [N, 3], angstrom; float32 or float64, and the result has the same type.
     cell
-        [3, 3], angstrom, one vector per row; vectors of open directions are ignored and may be zero.
+        [3, 3], angstrom, one vector per row; those of open directions are ignored, may be zero.
     pbc
         Three flags. One periodic direction is refused.
     sigma
@@ -130,7 +130,9 @@ def coulomb_energies(
     host_pbc = pbc.detach().cpu().numpy()
     kinds = [lattice.boundary(flags) for flags in host_pbc]
     for s in range(n_structures):
-        lattice.check_cell(host_cells[s], host_pbc[s], f" in structure {s}" if n_structures > 1 else "")
+        lattice.check_cell(
+            host_cells[s], host_pbc[s], f" in structure {s}" if n_structures > 1 else ""
+        )
     charges, positions, present = _pad(charges, positions, structure, n_structures)
 
     energies = torch.zeros(n_structures, dtype=torch.float64, device=positions.device)
@@ -200,7 +202,9 @@ def _pad(
     row = structure[order]
     place = (row, rank - start[row])
     padded_charges = charges.new_zeros(n_structures, width).index_put(place, charges[order])
-    padded_positions = positions.new_zeros(n_structures, width, 3).index_put(place, positions[order])
+    padded_positions = positions.new_zeros(n_structures, width, 3).index_put(
+        place, positions[order]
+    )
     present = torch.arange(width, device=structure.device)[None] < counts[:, None]
     return padded_charges, padded_positions, present
 
@@ -331,10 +335,10 @@ def _wave_energies(
 ) -> torch.Tensor:
     """Sum over k != 0 of exp(-sigma^2 k^2) t(k) |S(k)|^2 / k^2 for each structure: [S], float64.
 
-    exp(i k r) is a product of three one-dimensional tables. With two of them multiplied out, S(k) of
-    all waves of a box is one matrix product [atoms, h1 h2]^T [atoms, h3], and no table of atoms times
-    waves ever exists. Waves in the corners of the box, outside the sphere, have weight zero. Phases are
-    taken in float64 and reduced to half a turn, so float32 only enters in the products.
+    exp(i k r) is a product of three one-dimensional tables. With two of them multiplied out, S(k)
+    of all waves of a box is one matrix product [atoms, h1 h2]^T [atoms, h3], and no table of atoms
+    times waves ever exists. Waves in the corners of the box, outside the sphere, have weight zero.
+    Phases are taken in float64 and reduced to half a turn, so float32 only enters in the products.
     """
     host = cells.detach().cpu().numpy()
     extents = lattice.wave_extent(host, sigma, accuracy).max(axis=0)

@@ -1,8 +1,8 @@
 """Cells, boundary conditions and the extent of the sum in reciprocal space.
 
-Everything here is plain numpy without gradients: it decides which terms are summed, never what they
-are worth. A term enters or leaves where its weight is zero, so these decisions leave no trace in the
-energy (see `taper_range`).
+Everything here is plain numpy without gradients: it decides which terms are summed, never what
+they are worth. A term enters or leaves where its weight is zero, so these decisions leave no trace
+in the energy (see `taper_range`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-# Width of the smooth edge of the k-space sum in units of 1/sigma. It lies outside the sphere that the
-# accuracy asks for, so it costs k-vectors (20 % at 1e-6) and never accuracy.
+# Three periodicity flags, one for each cell vector.
+Flags = Sequence[bool] | npt.NDArray[np.bool_]
+
+# Width of the smooth edge of the k-space sum in units of 1/sigma. It lies outside the sphere that
+# the accuracy asks for, so it costs k-vectors (20 % at 1e-6) and never accuracy.
 TAPER_WIDTH = 0.25
 
 # A cell is taken as degenerate when its volume is this small a part of |a||b||c|.
@@ -31,7 +34,7 @@ class Boundary(Enum):
     BULK = 3
 
 
-def boundary(pbc: Sequence[bool] | npt.NDArray[np.bool_]) -> Boundary:
+def boundary(pbc: Flags) -> Boundary:
     """Name the boundary conditions of three periodicity flags.
 
     Parameters
@@ -50,14 +53,14 @@ def boundary(pbc: Sequence[bool] | npt.NDArray[np.bool_]) -> Boundary:
     count = sum(flags)
     if count == 1:
         raise ValueError(
-            f"found pbc={flags}: one periodic direction (a wire) has no Coulomb sum here. Give the wire "
-            "vacuum on both sides and use pbc=[True, True, True], or pbc=[False, False, False] for a "
-            "finite piece of it"
+            f"found pbc={flags}: one periodic direction (a wire) has no Coulomb sum here. Give the "
+            "wire vacuum on both sides and use pbc=[True, True, True], or pbc=[False, False, False] "
+            "for a finite piece of it"
         )
     return {0: Boundary.OPEN, 2: Boundary.SLAB, 3: Boundary.BULK}[count]
 
 
-def check_cell(cell: npt.NDArray[np.float64], pbc: Sequence[bool], where: str = "") -> None:
+def check_cell(cell: npt.NDArray[np.float64], pbc: Flags, where: str = "") -> None:
     """Raise ValueError unless the periodic cell vectors are finite and independent.
 
     Parameters
@@ -78,8 +81,9 @@ def check_cell(cell: npt.NDArray[np.float64], pbc: Sequence[bool], where: str = 
     if len(vectors) and size <= DEGENERATE_VOLUME * float(np.prod(lengths)):
         kind = "volume" if len(vectors) == 3 else "area"
         raise ValueError(
-            f"the periodic cell vectors {vectors.tolist()} span no {kind}{where}: set linearly independent "
-            "vectors in angstrom (atoms.set_cell), or pbc=False for a molecule without a cell"
+            f"the periodic cell vectors {vectors.tolist()} span no {kind}{where}: set linearly "
+            "independent vectors in angstrom (atoms.set_cell), or pbc=False for a molecule "
+            "without a cell"
         )
 
 
@@ -110,10 +114,14 @@ def taper_range(accuracy: float) -> tuple[float, float]:
 def check_sigma(sigma: float) -> None:
     """Raise ValueError unless `sigma` (angstrom) is a positive finite number."""
     if not (math.isfinite(sigma) and sigma > 0.0):
-        raise ValueError(f"the Gaussian width sigma must be a positive length in angstrom; found {sigma!r}")
+        raise ValueError(
+            f"the Gaussian width sigma must be a positive length in angstrom; found {sigma!r}"
+        )
 
 
-def wave_extent(cell: npt.NDArray[np.float64], sigma: float, accuracy: float) -> npt.NDArray[np.int64]:
+def wave_extent(
+    cell: npt.NDArray[np.float64], sigma: float, accuracy: float
+) -> npt.NDArray[np.int64]:
     """Largest integers h_a of the waves k = 2 pi sum_a h_a b_a inside the sphere of `accuracy`.
 
     From h_a = k . a_a / (2 pi) and |k| <= k_max follows |h_a| <= k_max |a_a| / (2 pi).
@@ -124,10 +132,11 @@ def wave_extent(cell: npt.NDArray[np.float64], sigma: float, accuracy: float) ->
 
 
 def reduction(cell: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Integer matrix M (det = +-1) such that the rows of M @ cell are short vectors of the same lattice.
+    """Integer matrix M (det 1) such that the rows of M @ cell span the same lattice and are short.
 
-    The Coulomb sum depends on the lattice, not on the vectors that span it, but its cost goes with the
-    product of their lengths. Pairs of vectors are shortened in turn (Gauss) until nothing changes.
+    The Coulomb sum depends on the lattice, not on the vectors that span it, but its cost goes with
+    the product of their lengths. Pairs of vectors are shortened in turn (Gauss) until nothing
+    changes.
     """
     matrix = np.eye(3)
     vectors = np.array(cell, dtype=np.float64)
@@ -164,15 +173,18 @@ def slab_height(
     """
     first, second = shorten_pair(in_plane)
     area = float(np.linalg.norm(np.cross(first, second)))
-    shortest = 2.0 * math.pi * min(float(np.linalg.norm(first)), float(np.linalg.norm(second))) / area
-    overlap_gap = 2.0 * sigma * taper_range(accuracy)[0]
-    return thickness + max(-math.log(accuracy) / shortest, overlap_gap)
+    shortest = (
+        2.0 * math.pi * min(float(np.linalg.norm(first)), float(np.linalg.norm(second))) / area
+    )
+    overlap_gap = 2.0 * sigma * taper_range(accuracy)[1]
+    # The virial feels G L times what the energy feels: a few more decay lengths keep it in line.
+    return thickness + max((5.0 - math.log(accuracy)) / shortest, overlap_gap)
 
 
 def shorten_pair(
     vectors: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The two shortest vectors which span the same plane lattice (Gauss reduction)."""
+    """Find the two shortest vectors which span the same plane lattice (Gauss reduction)."""
     short, long = sorted((vectors[0], vectors[1]), key=lambda v: float(v @ v))
     while True:
         long = long - round(float(long @ short) / float(short @ short)) * short

@@ -1,0 +1,220 @@
+"""Energy, potentials, forces and virial at given charges: the solvers behind the ASE calculator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from equicalc.electrostatics import lattice
+from equicalc.electrostatics.constants import COULOMB_CONSTANT
+from equicalc.electrostatics.lattice import Boundary, Flags
+
+METHODS = ("auto", "ewald", "direct")
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CoulombResult:
+    """Coulomb energy and its first derivatives at given charges; numpy float64.
+
+    Attributes
+    ----------
+    energy
+        eV.
+    potentials
+        [N], dE/dq in V.
+    forces
+        [N, 3], -dE/dr at fixed charges, eV/A.
+    virial
+        [3, 3], -dE/d(strain) in eV; the stress with ASE's sign is -virial / volume.
+    atom_energies
+        [N], q phi / 2 in eV; they sum to the energy.
+    atom_virials
+        [N, 3, 3] in eV, they sum to the virial; None unless asked for.
+    method
+        Which solver gave the numbers.
+    """
+
+    energy: float
+    potentials: Array
+    forces: Array
+    virial: Array
+    atom_energies: Array
+    atom_virials: Array | None
+    method: str
+
+
+def solve(
+    charges: npt.ArrayLike,
+    positions: npt.ArrayLike,
+    cell: npt.ArrayLike,
+    pbc: Flags,
+    sigma: float,
+    accuracy: float = 1e-6,
+    method: str = "auto",
+    atom_virials: bool = False,
+) -> CoulombResult:
+    """Coulomb energy of Gaussian charges and its derivatives, without automatic differentiation.
+
+    The energy is that of `coulomb_energy` (formula and sources there), whichever solver is used:
+    "ewald" (exact sum over waves) or "direct" (sum over pairs of a cluster); "auto" takes the one
+    that fits the boundary conditions.
+
+    Parameters
+    ----------
+    charges
+        [N], e.
+    positions
+        [N, 3], angstrom.
+    cell
+        [3, 3], angstrom, one vector per row; vectors of open directions are ignored.
+    pbc
+        Three flags: all (bulk), two (slab) or none (cluster).
+    sigma
+        Width of the Gaussians, angstrom.
+    accuracy
+        As in `coulomb_energy`: error of a pair's interaction relative to its value at contact. For
+        sigma = 1 A and charges near 1 e it is also about the error of forces in eV/A.
+    method
+        "auto", "ewald" or "direct".
+    atom_virials
+        Whether to share the virial among the atoms.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, numbers that are not finite, a degenerate cell, one periodic direction,
+        or a solver that cannot do what is asked.
+    """
+    charges = np.ascontiguousarray(charges, dtype=np.float64)
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    cell = np.ascontiguousarray(cell, dtype=np.float64)
+    kind = _check(charges, positions, cell, pbc, sigma, accuracy)
+    method = _choose(method, kind)
+    if kind is Boundary.OPEN:
+        from equicalc import _core
+
+        raw = _core.coulomb_open(charges, positions, sigma, atom_virials, torch.get_num_threads())
+    elif kind is Boundary.BULK:
+        raw = _bulk(charges, positions, cell, sigma, accuracy, atom_virials)
+    else:
+        in_plane = cell[np.asarray(pbc, dtype=bool)]
+        raw = _slab(charges, positions, in_plane, sigma, accuracy, atom_virials)
+    return CoulombResult(
+        energy=float(raw["energy"]),
+        potentials=raw["potentials"],
+        forces=raw["forces"],
+        virial=raw["virial"],
+        atom_energies=0.5 * charges * raw["potentials"],
+        atom_virials=raw["atom_virials"],
+        method=method,
+    )
+
+
+def _check(
+    charges: Array,
+    positions: Array,
+    cell: Array,
+    pbc: Flags,
+    sigma: float,
+    accuracy: float,
+) -> Boundary:
+    """Boundary conditions; ValueError when the input has a wrong shape or is not finite."""
+    expected = {
+        "charges": (charges, (len(charges),)),
+        "positions": (positions, (len(charges), 3)),
+        "cell": (cell, (3, 3)),
+    }
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}; found {array.shape}")
+    for name in ("charges", "positions"):
+        bad = np.flatnonzero(~np.isfinite(expected[name][0]).reshape(len(charges), -1).all(axis=1))
+        if len(bad):
+            raise ValueError(f"{name} hold NaN or infinity (first at atom {bad[0]})")
+    lattice.check_sigma(sigma)
+    lattice.taper_range(accuracy)
+    kind = lattice.boundary(pbc)
+    lattice.check_cell(cell, pbc)
+    return kind
+
+
+def _choose(method: str, kind: Boundary) -> str:
+    """Solver to use for `method`; ValueError when it does not fit the boundary conditions."""
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
+    if kind is Boundary.OPEN:
+        if method in ("auto", "direct"):
+            return "direct"
+        raise ValueError(f"{method!r} needs a periodic system; use method='direct' or 'auto'")
+    if method == "direct":
+        raise ValueError(
+            "'direct' sums over the pairs of a cluster and the system is periodic; use "
+            "method='ewald' or 'auto'"
+        )
+    return "ewald"
+
+
+def _bulk(
+    charges: Array,
+    positions: Array,
+    cell: Array,
+    sigma: float,
+    accuracy: float,
+    atom_virials: bool,
+) -> dict:
+    """Three periodic directions."""
+    cell = lattice.reduction(cell) @ cell
+    from equicalc import _core
+
+    inner, outer = lattice.taper_range(accuracy)
+    threads = torch.get_num_threads()
+    return _core.coulomb_bulk(charges, positions, cell, sigma, inner, outer, atom_virials, threads)
+
+
+def _slab(
+    charges: Array,
+    positions: Array,
+    in_plane: Array,
+    sigma: float,
+    accuracy: float,
+    atom_virials: bool,
+) -> dict:
+    """Two periodic directions: the bulk sum with vacuum, plus what removes the periodic copies.
+
+    E = 2 pi k_e / V (M^2 - Q sum q z^2 - Q^2 L^2 / 12); see `coulomb_energy`. Under strain the
+    volume V = A L, the heights z and L follow the normal, hence dE/d(strain) = E (2 n n^T - 1).
+    The strain of the vacuum itself does no work, because the sum of both parts does not depend on
+    L.
+    """
+    normal = np.cross(in_plane[0], in_plane[1])
+    area = float(np.linalg.norm(normal))
+    normal /= area
+    heights = positions @ normal
+    heights -= heights.mean() if len(heights) else 0.0
+    thickness = float(np.ptp(heights)) if len(heights) else 0.0
+    height = lattice.slab_height(in_plane, thickness, sigma, accuracy)
+    cell = np.array([in_plane[0], in_plane[1], normal * height])
+    raw = _bulk(charges, positions, cell, sigma, accuracy, atom_virials)
+
+    total, dipole = float(charges.sum()), float(charges @ heights)
+    spread = float(charges @ heights**2)
+    scale = 2.0 * math.pi * COULOMB_CONSTANT / (area * height)
+    potentials = scale * (
+        2.0 * heights * dipole - total * heights**2 - spread - total * height**2 / 6.0
+    )
+    pull = -2.0 * scale * charges * (dipole - total * heights)
+    energies = 0.5 * charges * potentials
+    shape = np.eye(3) - 2.0 * np.outer(normal, normal)
+    raw["energy"] += float(energies.sum())
+    raw["potentials"] = raw["potentials"] + potentials
+    raw["forces"] = raw["forces"] + pull[:, None] * normal
+    raw["virial"] = raw["virial"] + energies.sum() * shape
+    if atom_virials:
+        raw["atom_virials"] = raw["atom_virials"] + energies[:, None, None] * shape
+    return raw
