@@ -1,0 +1,119 @@
+#include "atom_graph.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "neigh_list.h"
+#include "update.h"
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <unordered_map>
+
+namespace equicalc_lammps {
+
+AtomGraph::AtomGraph(LAMMPS_NS::LAMMPS *lmp, double cutoff, std::vector<int> species_of_type)
+    : Pointers(lmp),
+      cutoff_squared_(cutoff * cutoff),
+      species_of_type_(std::move(species_of_type)),
+      species_(torch::empty({0}, torch::kInt64)) {}
+
+void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
+    const int n_atoms = atom->nlocal + atom->nghost;
+    row_of_atom_.assign(n_atoms, -1);
+    owners_.assign(n_atoms, Owner{});
+    atom_of_row_.clear();
+    for (int k = 0; k < list.inum; ++k) {
+        const int i = list.ilist[k];
+        if (i < atom->nlocal && describes_type(atom->type[i])) {
+            const int row = static_cast<int>(atom_of_row_.size());
+            row_of_atom_[i] = row;
+            owners_[i] = {comm->me, row};
+            atom_of_row_.push_back(i);
+        }
+    }
+    n_local_ = static_cast<int64_t>(atom_of_row_.size());
+}
+
+void AtomGraph::add_halo() {
+    std::unordered_map<int64_t, int> row_of_owner;
+    for (int i = atom->nlocal; i < atom->nlocal + atom->nghost; ++i) {
+        const Owner owner = owners_[i];
+        if (owner.row < 0) {
+            continue;
+        }
+        if (owner.rank == comm->me) {
+            row_of_atom_[i] = owner.row;
+            continue;
+        }
+        const int64_t key = (static_cast<int64_t>(owner.rank) << 32) | owner.row;
+        const auto [entry, is_new] = row_of_owner.try_emplace(key, static_cast<int>(n_total()));
+        if (is_new) {
+            atom_of_row_.push_back(i);
+        }
+        row_of_atom_[i] = entry->second;
+    }
+    species_ = torch::empty({n_total()}, torch::kInt64);
+    int64_t *species = species_.data_ptr<int64_t>();
+    for (int64_t row = 0; row < n_total(); ++row) {
+        species[row] = species_of_type_[atom->type[atom_of_row_[row]]];
+    }
+}
+
+void AtomGraph::check_positions() const {
+    for (int i = 0; i < atom->nlocal; ++i) {
+        const double *x = atom->x[i];
+        if (!std::isfinite(x[0] + x[1] + x[2])) {
+            error->one(FLERR, "pair_style equicalc: the position of atom " +
+                                  std::to_string(atom->tag_enable ? atom->tag[i] : i + 1) +
+                                  " is not a finite number at step " +
+                                  std::to_string(update->ntimestep) + " on rank " +
+                                  std::to_string(comm->me) +
+                                  ". Look at the forces of the steps before; a smaller 'timestep' "
+                                  "or a 'minimize' before the run may be what is missing");
+        }
+    }
+}
+
+equicalc::Graph AtomGraph::build(const LAMMPS_NS::NeighList &list) const {
+    check_positions();
+    const double *const *x = atom->x;
+    int64_t capacity = 0;
+    for (int64_t row = 0; row < n_local_; ++row) {
+        capacity += list.numneigh[atom_of_row_[row]];
+    }
+    std::vector<int64_t> receivers, senders;
+    std::vector<double> vectors;
+    receivers.reserve(capacity);
+    senders.reserve(capacity);
+    vectors.reserve(3 * capacity);
+    for (int64_t row = 0; row < n_local_; ++row) {
+        const int i = atom_of_row_[row];
+        for (int k = 0; k < list.numneigh[i]; ++k) {
+            const int j = list.firstneigh[i][k] & NEIGHMASK;
+            const double d[3] = {x[j][0] - x[i][0], x[j][1] - x[i][1], x[j][2] - x[i][2]};
+            if (row_of_atom_[j] >= 0 && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff_squared_) {
+                receivers.push_back(row);
+                senders.push_back(row_of_atom_[j]);
+                vectors.insert(vectors.end(), d, d + 3);
+            }
+        }
+    }
+    const auto n_edges = static_cast<int64_t>(receivers.size());
+    equicalc::Graph graph;
+    graph.species = species_;
+    graph.n_local = n_local_;
+    graph.edge_index = torch::empty({2, n_edges}, torch::kInt64);
+    graph.edge_vectors = torch::empty({n_edges, 3}, torch::kFloat64);
+    if (n_edges > 0) {
+        int64_t *index = graph.edge_index.data_ptr<int64_t>();
+        std::memcpy(index, receivers.data(), n_edges * sizeof(int64_t));
+        std::memcpy(index + n_edges, senders.data(), n_edges * sizeof(int64_t));
+        std::memcpy(graph.edge_vectors.data_ptr<double>(), vectors.data(),
+                    3 * n_edges * sizeof(double));
+    }
+    return graph;
+}
+
+}  // namespace equicalc_lammps

