@@ -54,8 +54,8 @@ def boundary(pbc: Flags) -> Boundary:
     if count == 1:
         raise ValueError(
             f"found pbc={flags}: one periodic direction (a wire) has no Coulomb sum here. Give the "
-            "wire vacuum on both sides and use pbc=[True, True, True], or pbc=[False, False, False] "
-            "for a finite piece of it"
+            "wire vacuum on both sides and use pbc=[True, True, True], or pbc=[False, False, "
+            "False] for a finite piece of it"
         )
     return {0: Boundary.OPEN, 2: Boundary.SLAB, 3: Boundary.BULK}[count]
 
