@@ -1,0 +1,1 @@
+"""What the commands of `equicalc` do; the words they understand are in `equicalc.cli`."""

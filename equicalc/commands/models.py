@@ -1,0 +1,107 @@
+"""`equicalc info` and `equicalc models`: what model files say about themselves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from equicalc.deploy.metadata import read_metadata
+from equicalc.models import resolve, shipped
+
+# Keys of the error table and how people read them.
+ERROR_LABELS = {
+    "energy_rmse_meV_per_atom": ("energy", "meV/atom"),
+    "forces_rmse_meV_per_A": ("forces", "meV/Å"),
+    "stress_rmse_meV_per_A3": ("stress", "meV/Å³"),
+}
+
+
+def info(options: argparse.Namespace) -> None:
+    """Print the metadata of a model, as text or as JSON."""
+    path = resolve(options.model)
+    metadata = read_metadata(path)
+    if options.json:
+        print(json.dumps({"file": str(path), **metadata}, indent=2))
+        return
+    for label, value in _lines(path, metadata):
+        print(f"{label:<16} {value}")
+
+
+def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines of `equicalc info` as (label, value)."""
+    training = metadata.get("training") or {}
+    charges = metadata["charges"]
+    lines = [
+        ("name", metadata["name"]),
+        ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),
+        ("elements", " ".join(metadata["elements"])),
+        ("cutoff", f"{metadata['cutoff']:g} Å, {metadata['n_layers']} layers"),
+    ]
+    if charges:
+        nominal = ", ".join(f"{k} {v:+.3f}" for k, v in charges["nominal"].items())
+        lines.append(("charges", f"learned, Gaussian width {charges['sigma']:g} Å; {nominal} e"))
+    else:
+        lines.append(("charges", "none (short-ranged model)"))
+    lines += [
+        ("level of theory", metadata.get("level_of_theory") or "not stated"),
+        ("training data", training.get("data") or "not stated"),
+    ]
+    errors = training.get("errors") or {}
+    lines += [(f"RMSE {label}", f"{number:.3g} {unit}") for label, number, unit in _rmse(errors)]
+    lines += [
+        ("licence", metadata.get("licence") or "not stated"),
+        ("authors", ", ".join(metadata.get("authors") or []) or "not stated"),
+        ("citation", metadata.get("citation") or "not stated"),
+        (
+            "made with",
+            f"equicalc {metadata.get('equicalc_version')}, torch {metadata.get('torch_version')}, "
+            f"format {metadata['format_version']}",
+        ),
+    ]
+    return lines
+
+
+def _rmse(errors: dict[str, Any]) -> list[tuple[str, float, str]]:
+    """Return (label, value, unit) of the errors a model was exported with."""
+    return [
+        (label, float(errors[key]), unit)
+        for key, (label, unit) in ERROR_LABELS.items()
+        if errors.get(key) is not None
+    ]
+
+
+def models(options: argparse.Namespace) -> None:
+    """List the shipped models with their errors on validation structures."""
+    found = {name: read_metadata(resolve(name)) for name in shipped()}
+    if options.json:
+        print(json.dumps({name: {"file": str(resolve(name)), **found[name]} for name in found}))
+        return
+    if not found:
+        print("no models are shipped with this installation")
+        return
+    header = ["name", "elements", "charges (e)", "validation RMSE", "level of theory"]
+    rows = [header, *(_row(metadata, name) for name, metadata in found.items())]
+    if options.markdown:
+        rows.insert(1, ["---"] * len(header))
+        print("\n".join("| " + " | ".join(row) + " |" for row in rows))
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def _row(metadata: dict[str, Any], name: str) -> list[str]:
+    """Return one row of the table of models."""
+    nominal = (metadata["charges"] or {}).get("nominal", {})
+    errors = _rmse((metadata.get("training") or {}).get("errors") or {})
+    return [
+        name,
+        " ".join(metadata["elements"]),
+        ", ".join(f"{symbol} {charge:+.2f}" for symbol, charge in nominal.items()) or "none",
+        ", ".join(f"{label} {number:.3g} {unit}" for label, number, unit in errors) or "not stated",
+        metadata.get("level_of_theory") or "not stated",
+    ]
