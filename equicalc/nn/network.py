@@ -191,6 +191,11 @@ class EquiNetwork(torch.nn.Module):
             with torch.no_grad():
                 self.readout.nominal_charges.copy_(values)
 
+    @torch.jit.unused
+    def reference_energies(self) -> torch.Tensor:
+        """Return the reference energy of every element, float64 ``[n_species]``, eV."""
+        return self.reference_fixed.to(torch.float64) * REFERENCE_UNIT
+
     def raw_outputs(
         self,
         species: torch.Tensor,

@@ -1,0 +1,115 @@
+"""Writing model files: script the network, describe it, check it, replace the target atomically."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import equicalc
+from equicalc.deploy.metadata import FORMAT_VERSION, METADATA_MEMBER
+from equicalc.deploy.scripted import script
+from equicalc.deploy.self_check import reference_properties, self_check_structure
+from equicalc.nn import EquiNetwork
+
+
+def export_network(
+    network: EquiNetwork,
+    path: str | Path,
+    *,
+    name: str | None = None,
+    level_of_theory: str = "not stated",
+    training: dict[str, Any] | None = None,
+    training_dtype: str = "float32",
+    authors: Sequence[str] = (),
+    licence: str = "not stated",
+    citation: str = "",
+) -> Path:
+    """Write a network as one model file for ASE and LAMMPS.
+
+    Parameters
+    ----------
+    network : EquiNetwork
+        Trained network; it is left untouched.
+    path : str or Path
+        Target; replaced only after the new file is complete on disk.
+    name : str, optional
+        Name in the metadata; the file's stem by default.
+    level_of_theory, licence, citation, authors
+        What users need to know about the data and may do with the model.
+    training : dict, optional
+        ``{"data": ..., "sha256": ..., "errors": {...}}``.
+    training_dtype : str
+        Precision of the training; weights are stored in float64, in which they are exact.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    path = Path(path)
+    name = name or path.stem
+    copy = EquiNetwork(network.config)
+    copy.load_state_dict(network.state_dict())
+    copy.to(torch.float64)
+    config = network.config
+    nominal = dict(zip(config.elements, copy.readout.nominal_charges.tolist(), strict=True))
+    reference = dict(zip(config.elements, copy.reference_energies().tolist(), strict=True))
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "equicalc_version": equicalc.__version__,
+        "torch_version": torch.__version__,
+        "name": name,
+        "elements": list(config.elements),
+        "cutoff": config.cutoff,
+        "n_layers": config.n_layers,
+        "exchange_width": config.exchange_width,
+        "training_dtype": training_dtype,
+        "units": {"energy": "eV", "length": "angstrom", "charge": "e"},
+        "charges": {"sigma": config.sigma, "constraint": "total_charge", "nominal": nominal}
+        if config.charges
+        else None,
+        "reference_energies": reference,
+        "level_of_theory": level_of_theory,
+        "training": training or {},
+        "authors": list(authors),
+        "licence": licence,
+        "citation": citation,
+        "network": config.to_dict(),
+        "self_check": reference_properties(copy, self_check_structure(config)),
+    }
+    buffer = io.BytesIO()
+    torch.jit.save(
+        script(copy, name, FORMAT_VERSION),
+        buffer,
+        _extra_files={METADATA_MEMBER: json.dumps(metadata, indent=1)},
+    )
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that the target is either the old or the complete new one.
+
+    Raises
+    ------
+    OSError
+        The directory is missing or not writable, or the disk is full; the old file is intact.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

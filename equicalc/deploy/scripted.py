@@ -1,0 +1,53 @@
+"""The module that is scripted: the network plus the attributes C++ reads."""
+
+import warnings
+from typing import List, Optional, Tuple
+
+import torch
+
+from equicalc.nn import EquiNetwork
+
+
+class DeployedNetwork(torch.nn.Module):
+    """The file contract around a network: one forward, and plain attributes for C++."""
+
+    def __init__(self, network: EquiNetwork, name: str, format_version: int):
+        super().__init__()
+        config = network.config
+        self.network = network
+        self.format_version = format_version
+        self.name = name
+        self.elements = torch.jit.Attribute(list(config.elements), List[str])
+        self.cutoff = float(config.cutoff)
+        self.n_layers = config.n_layers
+        self.exchange_width = config.exchange_width
+        self.has_charges = config.charges
+        self.sigma = float(config.sigma)
+        nominal = network.readout.nominal_charges.detach().double().tolist()
+        self.nominal_charges = torch.jit.Attribute(nominal, List[float])
+
+    @torch.jit.export
+    def charge_weights(self, species: torch.Tensor) -> torch.Tensor:
+        """Return the weights of charge neutralisation for species indices."""
+        return self.network.charge_weights(species)
+
+    def forward(
+        self,
+        species: torch.Tensor,
+        edge_vectors: torch.Tensor,
+        edge_index: torch.Tensor,
+        n_local: int,
+        total_charge: Optional[torch.Tensor] = None,
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return node energies (float64, eV) and charges (e); see `EquiNetwork.forward`."""
+        return self.network(species, edge_vectors, edge_index, n_local, total_charge)
+
+
+def script(network: EquiNetwork, name: str, format_version: int) -> torch.jit.ScriptModule:
+    """Return the scripted float64 module of a network, without training-only methods."""
+    module = DeployedNetwork(network.to(torch.float64).eval(), name, format_version)
+    module.requires_grad_(False)
+    with warnings.catch_warnings():
+        # TorchScript is deprecated upstream, and is still what LAMMPS and Python both load
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        return torch.jit.script(module)
