@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixCom
 from ase.filters import FrechetCellFilter
 
 from equicalc.errors import ConfigError, DataError, EquicalcError
@@ -283,7 +285,8 @@ def run_md(
             on_record(atoms, records[-1])
 
     dynamics.attach(record)
-    dynamics.run(settings.steps)
+    with _centre_at_rest(atoms, settings):
+        dynamics.run(settings.steps)
     return {key: np.array([r[key] for r in records]) for key in COLUMNS}
 
 
@@ -296,20 +299,34 @@ def _require_calculator(atoms: Atoms) -> None:
 
 def _draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
     """Draw Maxwell-Boltzmann velocities without total momentum, at exactly the temperature."""
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
-
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
-    if len(atoms) > 1:
-        Stationary(atoms, preserve_temperature=False)
-        found = _temperature(atoms)
-        if found > 0:
-            atoms.set_momenta(atoms.get_momenta() * np.sqrt(temperature / found))
+    masses = atoms.get_masses()[:, None]
+    momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * temperature)
+    if not atoms.constraints and len(atoms) > 1:
+        momenta -= masses * (momenta.sum(axis=0) / masses.sum())
+    atoms.set_momenta(momenta)
+    found = _temperature(atoms)
+    if found > 0:
+        atoms.set_momenta(atoms.get_momenta() * np.sqrt(temperature / found))
 
 
 def _temperature(atoms: Atoms) -> float:
-    """Return the kinetic temperature in K, with the three degrees of a fixed centre removed."""
-    degrees = max(3 * len(atoms) - 3, 3)
+    """Return the kinetic temperature in K; without constraints the centre of mass is at rest."""
+    removed = sum(constraint.get_removed_dof(atoms) for constraint in atoms.constraints)
+    degrees = max(3 * len(atoms) - (removed if atoms.constraints else 3), 1)
     return float(2.0 * atoms.get_kinetic_energy() / (degrees * units.kB))
+
+
+@contextmanager
+def _centre_at_rest(atoms: Atoms, settings: MDSettings) -> Iterator[None]:
+    """Keep Langevin's noise from moving the centre of mass; other integrators conserve it."""
+    if settings.ensemble != "nvt" or settings.thermostat != "langevin" or atoms.constraints:
+        yield
+        return
+    atoms.set_constraint(FixCom())
+    try:
+        yield
+    finally:
+        atoms.set_constraint()
 
 
 def _integrator(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> Any:
@@ -324,7 +341,18 @@ def _integrator(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) ->
         return VelocityVerlet(atoms, timestep)
     if settings.ensemble == "nvt" and settings.thermostat == "langevin":
         return Langevin(
-            atoms, timestep, temperature_K=settings.temperature, friction=1.0 / tau_t, rng=rng
+            atoms,
+            timestep,
+            temperature_K=settings.temperature,
+            friction=1.0 / tau_t,
+            rng=rng,
+            fixcm=False,
+        )
+    if atoms.constraints:
+        raise ConfigError(
+            "Nose-Hoover chains and npt know no constraints, found "
+            f"{', '.join(type(c).__name__ for c in atoms.constraints)}; use nvt with the langevin "
+            "thermostat, or remove them: atoms.set_constraint()"
         )
     if settings.temperature == 0:
         raise ConfigError("a Nose-Hoover thermostat needs a temperature above 0 K")
