@@ -125,18 +125,19 @@ def _check(
     accuracy: float,
 ) -> Boundary:
     """Boundary conditions; ValueError when the input has a wrong shape or is not finite."""
+    n_atoms = charges.size
     expected = {
-        "charges": (charges, (len(charges),)),
-        "positions": (positions, (len(charges), 3)),
+        "charges": (charges, (n_atoms,)),
+        "positions": (positions, (n_atoms, 3)),
         "cell": (cell, (3, 3)),
     }
     for name, (array, shape) in expected.items():
         if array.shape != shape:
             raise ValueError(f"{name} must have the shape {shape}; found {array.shape}")
     for name in ("charges", "positions"):
-        bad = np.flatnonzero(~np.isfinite(expected[name][0]).reshape(len(charges), -1).all(axis=1))
+        bad = np.argwhere(~np.isfinite(expected[name][0]))
         if len(bad):
-            raise ValueError(f"{name} hold NaN or infinity (first at atom {bad[0]})")
+            raise ValueError(f"{name} hold NaN or infinity (first at atom {bad[0][0]})")
     lattice.check_sigma(sigma)
     lattice.taper_range(accuracy)
     kind = lattice.boundary(pbc)
