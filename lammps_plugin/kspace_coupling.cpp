@@ -1,5 +1,7 @@
 #include "kspace_coupling.h"
 
+#include "volume_terms.h"
+
 #include "atom.h"
 #include "comm.h"
 #include "domain.h"
@@ -71,7 +73,7 @@ void KspaceCoupling::refuse_unsuitable_style() const {
     const std::string style = force->kspace_style;
     const std::string advice =
         ". Type 'kspace_style pppm 1e-5' instead of 'kspace_style " + style + "'";
-    if (kspace->msmflag != 0) {
+    if (kspace->msmflag != 0 && kspace->ewaldflag == 0) {
         error->all(FLERR, "pair_style equicalc cannot use kspace_style " + style +
                               ": it splits the Coulomb sum in another way than Gaussian charges" +
                               advice);
@@ -90,6 +92,11 @@ void KspaceCoupling::refuse_unsuitable_style() const {
                    "pair_style equicalc needs a KSPACE style for point charges that gives "
                    "per-atom energies; kspace_style " +
                        style + " is not one" + advice);
+    }
+    if (kspace->wireflag != 0 || kspace->slabflag > 1) {
+        error->all(FLERR,
+                   "pair_style equicalc supports boundaries p p p, and p p f with the plain "
+                   "slab correction. Type 'kspace_modify slab 3.0'");
     }
 }
 
@@ -145,6 +152,9 @@ LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const doub
     run_solver(atoms, scaled, eflag | ENERGY_ATOM, vflag);
     LongRange result = take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0);
 
+    if (vflag != VIRIAL_NONE) {
+        add_volume_terms(lmp, splitting_, kCoulombConstant, atoms, charges, result);
+    }
     result.potentials.resize(atoms.size());
     for (size_t k = 0; k < atoms.size(); ++k) {
         result.potentials[k] = scale * 2.0 * result.atom_energies[k] / scaled[k];
