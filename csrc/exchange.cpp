@@ -75,16 +75,19 @@ struct ExchangeFunction : public torch::autograd::Function<ExchangeFunction> {
     }
 };
 
+torch::Tensor exchange_meta(const torch::Tensor &h, int64_t n_total) {
+    return torch::empty(with_rows(h, n_total), h.options());
+}
+
 torch::Tensor exchange_autograd(const torch::Tensor &h, int64_t n_total) {
+    if (h.is_meta()) {
+        return exchange_meta(h, n_total);
+    }
     if (current_exchange == nullptr) {  // identity, differentiable to any order
         require_single_rank(h.size(0), n_total);
         return h;
     }
     return ExchangeFunction::apply(h, n_total);
-}
-
-torch::Tensor exchange_meta(const torch::Tensor &h, int64_t n_total) {
-    return torch::empty(with_rows(h, n_total), h.options());
 }
 
 }  // namespace

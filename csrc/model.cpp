@@ -1,83 +1,13 @@
 // Strict loading of model.pt: whatever is wrong with the file is named, with what to do about it.
 #include "network.h"
 
-#include <caffe2/serialize/inline_container.h>
-
-#include <algorithm>
-#include <array>
-#include <cctype>
 #include <charconv>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <limits>
+
+#include "archive.h"
 
 namespace equicalc {
 namespace {
-
-constexpr const char *kExportLine = "equicalc export RUN_DIRECTORY -o model.pt";
-constexpr const char *kJsonName = "equicalc.json";
-
-[[noreturn]] void refuse(const std::string &path, const std::string &reason) {
-    throw ModelFileError("equicalc: cannot use model file '" + path + "': " + reason);
-}
-
-// An exported model is a zip archive. Answers with the file's kind before torch sees it, because
-// torch's own messages speak about zip internals.
-void check_archive(const std::string &path) {
-    namespace fs = std::filesystem;
-    std::error_code code;
-    if (!fs::exists(path, code)) {
-        refuse(path,
-               "no such file. Give the path of an exported model or the name of a shipped one "
-               "(equicalc models lists them).");
-    }
-    if (fs::is_directory(path, code)) {
-        refuse(path,
-               std::string("this is a directory, expected a file. Export a training run with: ") +
-                   kExportLine);
-    }
-    std::ifstream file(path, std::ios::binary);
-    if (!file) {
-        refuse(path, "the file exists but cannot be read. Check its permissions.");
-    }
-    std::array<char, 4> magic{};
-    file.read(magic.data(), magic.size());
-    const std::string found(magic.data(), static_cast<size_t>(file.gcount()));
-    if (found.empty()) {
-        refuse(path, std::string("the file is empty. Export the model again: ") + kExportLine);
-    }
-    if (found == "PK\x03\x04") {
-        return;
-    }
-    const bool text = std::all_of(found.begin(), found.end(), [](unsigned char c) {
-        return std::isprint(c) != 0 || std::isspace(c) != 0;
-    });
-    refuse(path, std::string(text ? "found a text file" : "found a file of another kind") +
-                     ", expected a TorchScript archive (zip) written by: " + kExportLine);
-}
-
-// The metadata text, read without loading the network: a file from a newer version may hold
-// operators that this one cannot load, and should still be refused for the right reason.
-std::string read_json(const std::string &path) {
-    try {
-        caffe2::serialize::PyTorchStreamReader reader(path);
-        const std::string record = std::string("extra/") + kJsonName;
-        if (reader.hasRecord(record)) {
-            auto [data, size] = reader.getRecord(record);
-            return {static_cast<const char *>(data.get()), size};
-        }
-    } catch (const std::exception &) {
-        refuse(path,
-               "the archive is truncated or damaged. Copy the file again, or export it again: " +
-                   std::string(kExportLine));
-    }
-    refuse(path,
-           std::string("found a torch archive without ") + kJsonName +
-               ", expected a model exported by equicalc. Checkpoints and TorchScript files of "
-               "other programs cannot be run; export a training run with: " +
-               kExportLine);
-}
 
 std::string newer_format(int64_t found) {
     return "found format_version " + std::to_string(found) + ", this version of equicalc reads " +
@@ -100,7 +30,7 @@ int64_t json_format_version(const std::string &path, const std::string &json) {
             return value;
         }
     }
-    refuse(path, std::string("its ") + kJsonName +
+    refuse(path, std::string("its ") + "equicalc.json" +
                      " has no integer format_version. Export the model again: " + kExportLine);
 }
 
@@ -212,10 +142,10 @@ std::shared_ptr<Model> Model::load(const std::string &path, const LoadOptions &o
         throw Error(std::string("equicalc: models run in float32 or float64, not in ") +
                     c10::toString(options.dtype));
     }
-    check_archive(path);
-    const std::shared_ptr<Model> model(new Model());
-    const std::string json = read_json(path);
+    const std::string json = read_archive(path);
+    // Before torch loads the network: a newer file may hold operators that this version lacks.
     check_format_version(path, json_format_version(path, json));
+    const std::shared_ptr<Model> model(new Model());
     torch::jit::Module module = load_module(path, options);
     model->info_ = read_info(path, module);
     model->info_.json = json;

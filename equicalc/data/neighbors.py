@@ -149,7 +149,9 @@ class NeighborList:
 
     def __init__(self, cutoff: float, skin: float = 0.5) -> None:
         if not cutoff > 0.0 or not skin >= 0.0:
-            raise DataError(f"found cutoff {cutoff} and skin {skin}, expected cutoff > 0, skin >= 0")
+            raise DataError(
+                f"found cutoff {cutoff} and skin {skin}, expected cutoff > 0, skin >= 0"
+            )
         self.cutoff = float(cutoff)
         self.skin = float(skin)
         self.n_searches = 0

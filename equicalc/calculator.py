@@ -1,0 +1,349 @@
+"""The ASE calculator: one exported model, any cell, any periodicity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from equicalc.core import load_library
+from equicalc.data.neighbors import NeighborList
+from equicalc.electrostatics import solve
+from equicalc.errors import ConfigError, DataError, SelfCheckError, UnsupportedElementError
+from equicalc.models import resolve
+
+# How far this machine may be from the numbers stored in the file: eV/atom, eV/angstrom,
+# eV/angstrom^3, e. Sums run in another order on another CPU, which moves float64 results by about
+# 1e-12 and float32 results by about 1e-5; wrong weights or kernels move them by far more.
+SELF_CHECK_TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
+# The stored numbers come from the exact sum, so the check must not see the accuracy of a mesh.
+SELF_CHECK_KSPACE_ACCURACY = 1e-10
+
+DTYPES = ("float64", "float32")
+KSPACE_METHODS = ("auto", "ewald", "p3m", "direct")
+
+Array = npt.NDArray[np.float64]
+
+
+class EquiCalculator(Calculator):
+    """Energy, forces, stress and charges of an exported model.
+
+    E = sum_i E_i + E_Coulomb(q_1..q_N): the network gives atomic energies and charges that sum to
+    the total charge; the Coulomb energy of the Gaussian charges is summed over all images. Forces
+    and stress are the exact derivatives of this energy, the response of the charges included.
+
+    Results have ASE's names, units and signs: ``energy`` = ``free_energy`` (eV), ``energies`` [N]
+    (sum to energy), ``forces`` [N, 3] (eV/angstrom), ``charges`` [N] (e); with three periodic
+    directions ``stress`` [6] and ``stresses`` [N, 6] (sum to stress; eV/angstrom^3, Voigt order,
+    positive under tension); with none ``dipole`` [3] (e angstrom, about the origin of coordinates).
+
+    The total charge in e is read from ``atoms.info["charge"]``; 0 when absent.
+
+    Parameters
+    ----------
+    model : str or Path
+        Path of an exported model, or name of a shipped one.
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    dtype : str
+        Precision of the network: ``"float64"`` or ``"float32"``. Positions, sums of energies and
+        the Coulomb energy are float64 in both.
+    skin : float
+        Extra range of the neighbour list, angstrom: larger means fewer searches, more candidates.
+    kspace : str
+        Coulomb solver: ``"auto"``, ``"ewald"``, ``"p3m"`` or ``"direct"``, see
+        `equicalc.electrostatics.solve`. Asking for ``stresses`` uses the exact sum, because a mesh
+        has no stress per atom.
+    kspace_accuracy : float
+        Relative accuracy of the Coulomb forces.
+    check : bool
+        Evaluate the small structure stored in the file and compare with the stored numbers.
+
+    Raises
+    ------
+    ModelFileError
+        When the file is missing, damaged, not a model, or from a newer version.
+    ConfigError
+        When a parameter has an unknown name or an impossible value.
+    SelfCheckError
+        When this machine does not reproduce the numbers stored in the file.
+    """
+
+    implemented_properties = [  # noqa: RUF012 (declared this way by ASE)
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "stresses",
+        "charges",
+        "dipole",
+    ]
+    default_parameters = {  # noqa: RUF012
+        "device": "cpu",
+        "dtype": "float64",
+        "skin": 0.5,
+        "kspace": "auto",
+        "kspace_accuracy": 1e-6,
+        "check": True,
+    }
+    # Charges are predicted; the initial ones of ASE play no role.
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+
+    def __init__(self, model: str | Path, **parameters: Any) -> None:
+        super().__init__(model=str(model), **parameters)
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change parameters; the model is loaded again when one has changed.
+
+        Returns
+        -------
+        dict
+            The parameters whose values have changed.
+        """
+        known = {"model", *self.default_parameters}
+        if unknown := sorted(set(parameters) - known):
+            raise ConfigError(
+                f"EquiCalculator has no parameter {unknown[0]!r}; it has: "
+                f"{', '.join(sorted(known))}"
+            )
+        changed: dict[str, Any] = super().set(**parameters)
+        if changed:
+            self.reset()
+            self._load()
+        return changed
+
+    # ---- loading -----------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        parameters = self.parameters
+        _check_parameters(parameters)
+        self._core = load_library()
+        model = self._core.Model.load(
+            str(resolve(parameters["model"])), parameters["dtype"], parameters["device"]
+        )
+        self._info = model.info
+        self.metadata: dict[str, Any] = json.loads(self._info.json)
+        self._evaluator = self._core.Evaluator(model)
+        self._neighbors = NeighborList(self._info.cutoff, parameters["skin"])
+        self._species_of = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
+        for index, symbol in enumerate(self._info.elements):
+            self._species_of[atomic_numbers[symbol]] = index
+        if parameters["check"] and self.metadata.get("self_check") is not None:
+            self._self_check(self.metadata["self_check"])
+
+    def _self_check(self, block: dict[str, Any]) -> None:
+        """Compare the stored structure's results with this machine's; SelfCheckError if apart."""
+        atoms = Atoms(block["symbols"], block["positions"], cell=block["cell"], pbc=block["pbc"])
+        atoms.info["charge"] = block.get("total_charge", 0.0)
+        results = self._evaluate(atoms, "auto", SELF_CHECK_KSPACE_ACCURACY, per_atom=False)
+        found = {
+            "energy": results["energy"] / len(atoms),
+            "forces": results["forces"],
+            "charges": results["charges"],
+        }
+        expected = {
+            "energy": block["energy"] / len(atoms),
+            "forces": block["forces"],
+            "charges": block.get("charges"),
+        }
+        if "stress" in results and block.get("stress") is not None:
+            found["stress"] = results["stress"]
+            expected["stress"] = full_3x3_to_voigt_6_stress(np.asarray(block["stress"]))
+        tolerance = SELF_CHECK_TOLERANCE[self.parameters["dtype"]]
+        for key, value in expected.items():
+            if value is None:
+                continue
+            error = float(np.abs(np.asarray(value) - found[key]).max())
+            if not error <= tolerance:
+                raise SelfCheckError(
+                    f"model {self._info.name!r} does not reproduce its own self-check on this "
+                    f"machine: {key} differ by {error:.3e} (ASE units, energy per atom), expected "
+                    f"at most {tolerance:.0e} in {self.parameters['dtype']}. The file is damaged "
+                    "or torch computes something else here. Get the file again; to run "
+                    "nevertheless: EquiCalculator(..., check=False)"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled objects cannot be copied: a copy loads the file again.
+        private = {"_core", "_info", "_evaluator", "_neighbors"}
+        return {key: value for key, value in self.__dict__.items() if key not in private}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._load()
+
+    # ---- ASE ---------------------------------------------------------------------------------
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Names of what has changed since the last calculation, the total charge included."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if self.atoms is not None and _total_charge(atoms) != _total_charge(self.atoms):
+            changes.append("charge")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Iterable[str] = ("energy",),
+        system_changes: Iterable[str] = tuple(all_changes),
+    ) -> None:
+        """Evaluate the model; called by ASE.
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            When the stress of a structure without three periodic directions is asked for, or the
+            dipole of a periodic one.
+        UnsupportedElementError
+            When the structure holds an element that the model does not know.
+        DataError
+            When positions or cell are not finite, or the total charge is not a number.
+        """
+        wanted = set(properties)
+        structure = self.atoms if atoms is None else atoms
+        if structure is None or len(structure) == 0:
+            raise DataError("found a structure without atoms, expected at least one")
+        _check_properties(structure, wanted)
+        super().calculate(atoms, list(properties), list(system_changes))
+        per_atom = "stresses" in wanted
+        self.results = self._evaluate(
+            self.atoms,
+            "ewald" if per_atom else self.parameters["kspace"],
+            self.parameters["kspace_accuracy"],
+            per_atom,
+        )
+
+    # ---- the calculation ---------------------------------------------------------------------
+
+    def _species(self, atoms: Atoms) -> torch.Tensor:
+        species = self._species_of[atoms.numbers]
+        if (species < 0).any():
+            symbols = np.array(atoms.get_chemical_symbols())[species < 0]
+            raise UnsupportedElementError(
+                f"found element(s) {', '.join(sorted(set(symbols)))} in the structure; model "
+                f"{self._info.name!r} knows {', '.join(self._info.elements)}. Use a model that "
+                "was trained with these elements (equicalc models lists the shipped ones)"
+            )
+        return torch.from_numpy(species)
+
+    def _evaluate(
+        self, atoms: Atoms, kspace: str, accuracy: float, per_atom: bool
+    ) -> dict[str, Any]:
+        n_atoms = len(atoms)
+        species = self._species(atoms)
+        total_charge = _total_charge(atoms)
+        if total_charge != 0.0 and not self._info.has_charges:
+            raise DataError(
+                f'found atoms.info["charge"] = {total_charge}, but model {self._info.name!r} has '
+                'no charges. Remove it: del atoms.info["charge"]'
+            )
+        edge_index, edge_vectors = self._neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
+        forward = self._evaluator.forward(species, edge_index, edge_vectors, n_atoms)
+        energies = forward.energies.numpy()
+        charges, coulomb, gradient = np.zeros(n_atoms), None, None
+        if self._info.has_charges:
+            weights = forward.weights.numpy()
+            raw = forward.raw_charges.numpy()
+            charges = raw + weights * ((total_charge - raw.sum()) / weights.sum())
+            coulomb = solve(
+                charges,
+                atoms.positions,
+                atoms.cell[:],
+                atoms.pbc,
+                self._info.sigma,
+                accuracy,
+                kspace,
+                atom_virials=per_atom,
+            )
+            # Moving all raw charges along the weights changes nothing: project that direction out.
+            phi = coulomb.potentials
+            gradient = torch.from_numpy(phi - (weights @ phi) / weights.sum())
+            energies = energies + coulomb.atom_energies
+
+        edge_gradients = self._evaluator.backward(gradient)
+        scattered = self._core.scatter_edges(
+            edge_index, edge_vectors, edge_gradients, n_atoms, n_atoms
+        )
+        forces, virial, atom_virials = (tensor.numpy() for tensor in scattered)
+        if coulomb is not None:
+            forces = forces + coulomb.forces
+            virial = virial + coulomb.virial
+            if per_atom:
+                atom_virials = atom_virials + coulomb.atom_virials
+        energy = float(energies.sum())
+        results: dict[str, Any] = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": energies,
+            "forces": forces,
+            "charges": charges,
+        }
+        if all(atoms.pbc):
+            volume = atoms.get_volume()
+            results["stress"] = full_3x3_to_voigt_6_stress(virial) / -volume
+            if per_atom:
+                results["stresses"] = full_3x3_to_voigt_6_stress(atom_virials) / -volume
+        elif not any(atoms.pbc):
+            results["dipole"] = charges @ atoms.positions
+        return results
+
+
+def _total_charge(atoms: Atoms) -> float:
+    value = atoms.info.get("charge", 0.0)
+    try:
+        charge = float(value)
+    except (TypeError, ValueError):
+        charge = float("nan")
+    if not np.isfinite(charge):
+        raise DataError(
+            f'found atoms.info["charge"] = {value!r}, expected the total charge as a number in e'
+        )
+    return charge
+
+
+def _check_properties(atoms: Atoms, wanted: set[str]) -> None:
+    if wanted & {"stress", "stresses"} and not all(atoms.pbc):
+        raise PropertyNotImplementedError(
+            f"stress needs three periodic directions, found pbc = {atoms.pbc.tolist()}"
+        )
+    if "dipole" in wanted and any(atoms.pbc):
+        raise PropertyNotImplementedError(
+            "the dipole of a periodic structure depends on the choice of the cell; found pbc = "
+            f"{atoms.pbc.tolist()}, expected none (atoms.pbc = False)"
+        )
+
+
+def _check_parameters(parameters: dict[str, Any]) -> None:
+    def require(name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ConfigError(
+                f"EquiCalculator: found {name} = {parameters[name]!r}, expected {expected}"
+            )
+
+    require("dtype", parameters["dtype"] in DTYPES, f"one of {', '.join(DTYPES)}")
+    require("kspace", parameters["kspace"] in KSPACE_METHODS, f"one of {', '.join(KSPACE_METHODS)}")
+    for name, expected in (("skin", "a length in angstrom >= 0"), ("kspace_accuracy", "> 0")):
+        value = parameters[name]
+        number = isinstance(value, (int, float)) and np.isfinite(value)
+        require(name, number and (value > 0 or (name == "skin" and value == 0)), expected)
+    try:
+        device = torch.device(parameters["device"])
+    except (RuntimeError, TypeError):
+        require("device", False, "the name of a torch device such as 'cpu' or 'cuda'")
+    else:
+        available = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available())
+        require("device", available, "'cpu': torch sees no such device on this machine")
