@@ -17,7 +17,8 @@ def sum_on_receivers(
     messages: torch.Tensor, edge_index: torch.Tensor, n_local: int
 ) -> torch.Tensor:
     """Sum messages ``[E, ...]`` of edges into their receivers, giving ``[n_local, ...]``."""
-    shape = [n_local] + list(messages.shape[1:])
+    # TorchScript cannot unpack a list
+    shape = [n_local] + list(messages.shape[1:])  # noqa: RUF005
     out = torch.zeros(shape, dtype=messages.dtype, device=messages.device)
     return out.index_add(0, edge_index[0], messages)
 
@@ -37,9 +38,7 @@ class SpeciesConvolution(torch.nn.Module):
         0-dim buffer that normalises the sum.
     """
 
-    def __init__(
-        self, n_species: int, n_embedding: int, n_radial: int, l_max: int, channels: int
-    ):
+    def __init__(self, n_species: int, n_embedding: int, n_radial: int, l_max: int, channels: int):
         super().__init__()
         start = torch.eye(n_species) if n_embedding == n_species else None
         if start is None:
@@ -58,9 +57,7 @@ class SpeciesConvolution(torch.nn.Module):
         """Return messages ``[n_local, M, C]``; species ``[n_total]`` int64."""
         kind = self.embedding.index_select(0, species).index_select(0, edge_index[1])
         weight = (kind.unsqueeze(2) * radial.unsqueeze(1)).flatten(1)
-        basis = sum_on_receivers(
-            harmonics.unsqueeze(2) * weight.unsqueeze(1), edge_index, n_local
-        )
+        basis = sum_on_receivers(harmonics.unsqueeze(2) * weight.unsqueeze(1), edge_index, n_local)
         return self.mixing(basis)
 
 

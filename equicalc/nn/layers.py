@@ -85,9 +85,7 @@ class MiddleLayer(torch.nn.Module):
 class LastLayer(torch.nn.Module):
     """Features of neighbours to the scalars that the readout sees."""
 
-    def __init__(
-        self, radial: RadialBasis, linear: DegreeLinear, convolution: ScalarConvolution
-    ):
+    def __init__(self, radial: RadialBasis, linear: DegreeLinear, convolution: ScalarConvolution):
         super().__init__()
         self.radial = radial
         self.linear = linear

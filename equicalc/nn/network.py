@@ -113,6 +113,11 @@ class EquiNetwork(torch.nn.Module):
     Between layers, features of atoms owned by other ranks come through ``equicalc::exchange``.
     """
 
+    reference_fixed: torch.Tensor
+    energy_scale: torch.Tensor
+    message_scale: torch.Tensor
+    neutralisation_weights: torch.Tensor
+
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config

@@ -17,9 +17,7 @@ class _Coupling(torch.nn.Module):
     path_of_row: torch.Tensor
     gather: torch.Tensor
 
-    def __init__(
-        self, l_max: int, channels: int, n_species: int, parity: bool, symmetric: bool
-    ):
+    def __init__(self, l_max: int, channels: int, n_species: int, parity: bool, symmetric: bool):
         super().__init__()
         paths = coupling_paths(l_max, l_max, l_max, parity, symmetric)
         m = n_components(l_max)
@@ -63,9 +61,7 @@ class SymmetricProduct(torch.nn.Module):
     repeated products, whose cost grows linearly with the order.
     """
 
-    def __init__(
-        self, l_max: int, channels: int, n_species: int, correlation: int, parity: bool
-    ):
+    def __init__(self, l_max: int, channels: int, n_species: int, correlation: int, parity: bool):
         super().__init__()
         self.couplings = torch.nn.ModuleList(
             _Coupling(l_max, channels, n_species, parity, symmetric=order == 2)

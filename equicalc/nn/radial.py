@@ -39,6 +39,9 @@ class RadialBasis(torch.nn.Module):
         Number of Bessel functions, width of the hidden layer, number of learned functions.
     """
 
+    cutoff: torch.Tensor
+    frequencies: torch.Tensor
+
     def __init__(self, cutoff: float, n_bessel: int, hidden: int, n_radial: int):
         super().__init__()
         self.register_buffer("cutoff", torch.tensor(cutoff))

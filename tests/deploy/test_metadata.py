@@ -49,13 +49,13 @@ def test_another_archive_is_told_from_a_model(tmp_path):
     path = tmp_path / "m.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/data.pkl", b"")
-    with pytest.raises(ModelFileError, match="without equicalc.json"):
+    with pytest.raises(ModelFileError, match=r"without equicalc\.json"):
         read_metadata(path)
 
 
 def test_a_newer_format_asks_for_an_update(tmp_path):
     path = write_archive(tmp_path / "m.pt", good_metadata(format_version=99))
-    with pytest.raises(ModelFileError, match="format version 99.*pip install -U equicalc"):
+    with pytest.raises(ModelFileError, match=r"format version 99.*pip install -U equicalc"):
         read_metadata(path)
 
 
