@@ -1,0 +1,484 @@
+"""The training configuration: one dataclass per section of the YAML file, strictly read."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+import yaml
+
+from equicalc.errors import ConfigError
+from equicalc.nn import NetworkConfig
+from equicalc.train.loss import TERMS, LossShape, LossWeights
+
+
+@dataclass
+class ModelSection(NetworkConfig):
+    """Section ``model``: every field of `equicalc.nn.NetworkConfig`, and where it starts from.
+
+    Parameters
+    ----------
+    elements : list of str
+        Chemical symbols; default: those in the data.
+    initial_charges : dict of str to float, optional
+        Charge of each element to start from, e; default: a guess from electronegativities.
+    reference_energies : dict of str to float, optional
+        Energy of each element, eV; default: fitted to the training energies (with ``init``: those
+        of the earlier model).
+    refit_reference_energies : bool
+        With ``init``: fit the reference energies again, for data of another level of theory.
+    init : str, optional
+        ``best.pt`` of an earlier run with the same network, whose weights are the start.
+    """
+
+    initial_charges: dict[str, float] | None = None
+    reference_energies: dict[str, float] | None = None
+    refit_reference_energies: bool = False
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        # Elements may still be missing; `network` checks everything.
+        pass
+
+    def network(self, elements: list[str]) -> NetworkConfig:
+        """Return the network's own configuration; ConfigError for impossible values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(NetworkConfig)}
+        values["elements"] = list(elements)
+        try:
+            return NetworkConfig(**values)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+@dataclass
+class DataSection:
+    """Section ``data``.
+
+    Parameters
+    ----------
+    train : str or list of str
+        Extended-XYZ files, relative to the configuration file.
+    validation : str or list of str, optional
+        Files to validate on; default: a part of the training files.
+    validation_fraction : float
+        That part.
+    split_seed : int
+        Decides which structures go to validation.
+    max_energy_above_min : float, optional
+        Leave out structures this far (eV/atom) above the lowest one of the same composition.
+    max_force : float, optional
+        Leave out structures with a larger force on an atom, eV/angstrom.
+    """
+
+    train: list[str] = field(default_factory=list)
+    validation: list[str] | None = None
+    validation_fraction: float = 0.1
+    split_seed: int = 0
+    max_energy_above_min: float | None = None
+    max_force: float | None = None
+
+
+@dataclass
+class LossSection:
+    """Section ``loss``: weighted mean squared errors.
+
+    Parameters
+    ----------
+    energy : float
+        Weight of the energy error per atom, (eV/atom)^-2.
+    forces : float
+        Weight of force components, (eV/angstrom)^-2.
+    stress : float
+        Weight of the components of the virial error per atom (stress x volume / atoms), eV^-2.
+    charges, dipole, born : float
+        Weights of charges (e^-2), dipole per atom ((e angstrom)^-2) and Born charges (e^-2).
+    huber_energy : float, optional
+        Energy errors per atom beyond this (eV) count linearly.
+    huber_forces : float, optional
+        Force errors on an atom beyond this (eV/angstrom) count linearly.
+    force_scale : float, optional
+        A structure with rms force component F has weight 1 / (1 + (F / force_scale)^2).
+    final : dict of str to float, optional
+        Other weights at the end of the training, for example ``{energy: 100}``.
+    final_from : float
+        Part of the epochs after which the weights move towards ``final``.
+    final_ramp : float
+        Part of the epochs that this takes.
+    """
+
+    energy: float = 10.0
+    forces: float = 1.0
+    stress: float = 0.0
+    charges: float = 0.0
+    dipole: float = 0.0
+    born: float = 0.0
+    huber_energy: float | None = None
+    huber_forces: float | None = None
+    force_scale: float | None = None
+    final: dict[str, float] | None = None
+    final_from: float = 0.7
+    final_ramp: float = 0.1
+
+    def initial_weights(self) -> LossWeights:
+        """Weights at the start."""
+        return LossWeights(**{term: getattr(self, term) for term in TERMS})
+
+    def final_weights(self) -> LossWeights:
+        """Weights at the end; validation uses them throughout, so that epochs compare."""
+        return dataclasses.replace(self.initial_weights(), **(self.final or {}))
+
+    def weights(self, progress: float) -> LossWeights:
+        """Weights when `progress` (0 to 1) of the epochs is over."""
+        part = (progress - self.final_from) / max(self.final_ramp, 1e-12)
+        return self.initial_weights().blend(self.final_weights(), min(max(part, 0.0), 1.0))
+
+    def shape(self) -> LossShape:
+        """How errors become numbers."""
+        return LossShape(self.huber_energy, self.huber_forces, self.force_scale)
+
+
+@dataclass
+class TrainingSection:
+    """Section ``training``.
+
+    Parameters
+    ----------
+    max_epochs : int
+        Passes over the training data; the learning rate follows this number.
+    max_time_minutes : float, optional
+        Stop after the epoch in which this time is over; ``--resume`` goes on.
+    batch_size : int
+        Structures per step, over all devices.
+    learning_rate : float
+        Highest learning rate.
+    warmup_epochs : float
+        Epochs of linear warm-up.
+    final_learning_rate : float
+        Last learning rate as a part of the highest (cosine in between).
+    weight_decay : float
+        AdamW's decay of weight matrices; biases, shifts and per-element numbers do not decay.
+    betas : list of float
+        AdamW's two decay rates.
+    ema_decay : float
+        Weights are averaged over about 1 / (1 - ema_decay) steps; validation, ``best.pt`` and the
+        exported model use the average. 0: no averaging.
+    gradient_clip : float, optional
+        Largest norm of the gradient.
+    patience : int, optional
+        Stop when the validation loss has not improved for this many epochs.
+    validate_every : int
+        Epochs between validations.
+    checkpoint_every : int
+        Epochs between checkpoints.
+    seed : int
+        Initial weights and order of the data.
+    """
+
+    max_epochs: int = 500
+    max_time_minutes: float | None = None
+    batch_size: int = 4
+    learning_rate: float = 5e-3
+    warmup_epochs: float = 2.0
+    final_learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    ema_decay: float = 0.99
+    gradient_clip: float | None = 10.0
+    patience: int | None = None
+    validate_every: int = 1
+    checkpoint_every: int = 1
+    seed: int = 0
+
+
+@dataclass
+class RunSection:
+    """Section ``run``.
+
+    Parameters
+    ----------
+    directory : str
+        Where results go, relative to the current directory; default ``runs/<name of the file>``.
+    device : str
+        ``cpu`` or ``cuda``.
+    devices : int
+        Processes, one per device.
+    dtype : str
+        ``float32`` or ``float64``: precision of the network.
+    threads : int, optional
+        CPU threads of all processes together; default: torch's.
+    progress : bool
+        Show a progress bar.
+    plots : bool
+        Draw pictures at the end.
+    """
+
+    directory: str | None = None
+    device: str = "cpu"
+    devices: int = 1
+    dtype: str = "float32"
+    threads: int | None = None
+    progress: bool = True
+    plots: bool = True
+
+
+@dataclass
+class AboutSection:
+    """Section ``about``: what goes with the model into its file.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name of the model; default: name of the configuration file.
+    level_of_theory, data, licence, citation : str, optional
+        Free text: the method behind the labels, where the data come from, ...
+    authors : list of str
+        Who made the model.
+    """
+
+    name: str | None = None
+    level_of_theory: str | None = None
+    data: str | None = None
+    licence: str | None = None
+    citation: str | None = None
+    authors: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config:
+    """All sections."""
+
+    about: AboutSection
+    model: ModelSection
+    data: DataSection
+    loss: LossSection
+    training: TrainingSection
+    run: RunSection
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, every default filled in."""
+        return dataclasses.asdict(self)
+
+
+SECTIONS: dict[str, type] = {
+    "about": AboutSection,
+    "model": ModelSection,
+    "data": DataSection,
+    "loss": LossSection,
+    "training": TrainingSection,
+    "run": RunSection,
+}
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a training configuration.
+
+    Parameters
+    ----------
+    path : str or Path
+        YAML file.
+    overrides : mapping, optional
+        Values that replace those of the file, by dotted name: ``{"training.max_epochs": 10}``.
+
+    Returns
+    -------
+    Config
+        File names in it are absolute or relative to the current directory.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or no YAML, or a key is unknown, of a wrong type or impossible.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no configuration file '{path}'")
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"'{path}' must hold the sections {', '.join(SECTIONS)}; found {type(raw).__name__}"
+        )
+    raw = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
+    for dotted, value in (overrides or {}).items():
+        section, _, key = dotted.partition(".")
+        if not key:
+            raise ConfigError(f"'{dotted}' must be SECTION.KEY, for example training.max_epochs")
+        entries = raw.get(section)
+        raw[section] = {**(entries if isinstance(entries, dict) else {}), key: value}
+    config = parse_config(raw, str(path))
+    base = path.parent
+    config.data.train = [_beside(base, name) for name in config.data.train]
+    if config.data.validation is not None:
+        config.data.validation = [_beside(base, name) for name in config.data.validation]
+    if config.model.init is not None:
+        config.model.init = _beside(base, config.model.init)
+    config.about.name = config.about.name or path.stem
+    config.run.directory = config.run.directory or str(Path("runs") / path.stem)
+    return config
+
+
+def parse_config(raw: Mapping[str, Any], source: str = "configuration") -> Config:
+    """Check plain data (section -> key -> value) and return it typed; ConfigError otherwise."""
+    for key in raw:
+        if key not in SECTIONS:
+            hint = closest(str(key), SECTIONS)
+            for section, kind in SECTIONS.items():
+                if not hint and key in {f.name for f in dataclasses.fields(kind)}:
+                    hint = f". The key belongs into section '{section}'"
+            raise ConfigError(
+                f"{source}: unknown section '{key}'{hint} (sections: {', '.join(SECTIONS)})"
+            )
+    sections = {
+        name: _section(kind, name, raw.get(name), source) for name, kind in SECTIONS.items()
+    }
+    config = Config(**sections)
+    _check_values(config, source)
+    return config
+
+
+def closest(name: str, known: typing.Iterable[str]) -> str:
+    """Return '. Did you mean ...?' with the most similar known name, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f". Did you mean '{matches[0]}'?" if matches else ""
+
+
+def _beside(base: Path, name: str) -> str:
+    return name if Path(name).is_absolute() else str(base / name)
+
+
+def _section(kind: type, name: str, values: Any, source: str) -> Any:
+    """One section from plain data."""
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{source}: section '{name}' must hold 'key: value' lines; found "
+            f"{type(values).__name__} {values!r}"
+        )
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    converted = {}
+    for key, value in values.items():
+        if key not in names:
+            hint = closest(str(key), names)
+            if not hint:
+                others = [s for s, k in SECTIONS.items() if key in typing.get_type_hints(k)]
+                hint = f". The key belongs into section '{others[0]}'" if others else ""
+            raise ConfigError(
+                f"{source}: unknown key '{key}' in section '{name}'{hint} (keys: "
+                f"{', '.join(names)})"
+            )
+        converted[key] = _convert(value, hints[key], f"{source}: {name}.{key}")
+    return kind(**converted)
+
+
+def _convert(value: Any, expected: Any, where: str) -> Any:
+    """Check one value against a type; only int -> float and one value -> list are converted."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        inner = next(a for a in arguments if a is not type(None))
+        return _convert(value, inner, where)
+    if origin is list:
+        items = value if isinstance(value, list) else [value]
+        return [_convert(item, arguments[0], where) for item in items]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"{where} must be a mapping such as {{K: 0.7, Cl: -0.7}}; found {value!r}"
+            )
+        return {
+            _convert(k, arguments[0], where): _convert(v, arguments[1], where)
+            for k, v in value.items()
+        }
+    if expected is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-3 (without a dot) as text.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, expected) and not (isinstance(value, bool) and expected is not bool):
+        return value
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    hint = ""
+    if expected is str and isinstance(value, bool):
+        hint = ' (quote names that YAML takes for yes or no, such as "No" or "Y")'
+    raise ConfigError(
+        f"{where} must be {names.get(expected, str(expected))}; found {value!r} "
+        f"({type(value).__name__}){hint}"
+    )
+
+
+def _check_values(config: Config, source: str) -> None:
+    """Raise ConfigError for values which have the right type and make no sense."""
+
+    def require(condition: bool, key: str, expected: str) -> None:
+        if not condition:
+            section, name = key.split(".")
+            value = getattr(getattr(config, section), name)
+            raise ConfigError(f"{source}: {key} is {value!r}; it must be {expected}")
+
+    training, data, loss, run = config.training, config.data, config.loss, config.run
+    require(bool(data.train), "data.train", "one extended-XYZ file or a list of them")
+    require(0.0 < data.validation_fraction < 1.0, "data.validation_fraction", "between 0 and 1")
+    for key in ("max_energy_above_min", "max_force"):
+        value = getattr(data, key)
+        require(value is None or value > 0.0, f"data.{key}", "positive")
+    for key in ("max_epochs", "batch_size", "validate_every", "checkpoint_every"):
+        require(getattr(training, key) >= 1, f"training.{key}", "at least 1")
+    require(training.learning_rate > 0.0, "training.learning_rate", "positive")
+    require(
+        0.0 <= training.final_learning_rate <= 1.0,
+        "training.final_learning_rate",
+        "between 0 and 1 (part of learning_rate)",
+    )
+    require(training.warmup_epochs >= 0.0, "training.warmup_epochs", "0 or more")
+    require(training.weight_decay >= 0.0, "training.weight_decay", "0 or more")
+    require(0.0 <= training.ema_decay < 1.0, "training.ema_decay", "at least 0 and below 1")
+    require(
+        len(training.betas) == 2 and all(0.0 <= b < 1.0 for b in training.betas),
+        "training.betas",
+        "two numbers from 0 to below 1",
+    )
+    for key in ("gradient_clip", "max_time_minutes", "patience"):
+        value = getattr(training, key)
+        require(value is None or value > 0, f"training.{key}", "positive")
+    for term in TERMS:
+        require(getattr(loss, term) >= 0.0, f"loss.{term}", "0 or more")
+    for key in ("huber_energy", "huber_forces", "force_scale"):
+        value = getattr(loss, key)
+        require(value is None or value > 0.0, f"loss.{key}", "positive")
+    for key, value in (loss.final or {}).items():
+        if key not in TERMS or value < 0.0:
+            raise ConfigError(
+                f"{source}: loss.final has '{key}: {value}'{closest(key, TERMS)}; expected weights "
+                f"of {', '.join(TERMS)}, 0 or more"
+            )
+    require(
+        any(getattr(loss.initial_weights(), t) > 0.0 for t in TERMS),
+        "loss.forces",
+        "positive when all other weights are 0",
+    )
+    require(run.dtype in ("float32", "float64"), "run.dtype", "float32 or float64")
+    require(run.devices >= 1, "run.devices", "at least 1")
+    require(run.threads is None or run.threads >= 1, "run.threads", "at least 1")
+    require(run.device == "cpu" or run.device.startswith("cuda"), "run.device", "cpu or cuda")
+    has_charges = config.model.charges
+    for term in ("charges", "dipole", "born"):
+        require(
+            has_charges or getattr(loss.final_weights(), term) == 0.0,
+            f"loss.{term}",
+            "0 for a model without charges (model.charges: false)",
+        )
