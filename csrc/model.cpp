@@ -53,7 +53,19 @@ torch::jit::Module load_module(const std::string &path, const LoadOptions &optio
         for (const torch::Tensor &parameter : module.parameters()) {
             parameter.requires_grad_(false);  // only edge vectors are differentiated
         }
-        module.to(options.device, options.dtype);
+        // Module::to(device, dtype) would cast tables of indices too.
+        module.to(options.device);
+        const auto cast = [&](torch::Tensor tensor) {
+            if (tensor.is_floating_point()) {
+                tensor.set_data(tensor.to(options.dtype));
+            }
+        };
+        for (const torch::Tensor &parameter : module.parameters()) {
+            cast(parameter);
+        }
+        for (const torch::Tensor &buffer : module.buffers()) {
+            cast(buffer);
+        }
         return module;
     } catch (const std::exception &error) {
         refuse(path, "torch " TORCH_VERSION
