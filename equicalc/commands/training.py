@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from equicalc.commands.common import check_writable, replacing
+from equicalc.commands.common import check_writable
 from equicalc.errors import ConfigError, DataError
 
 
@@ -32,6 +32,5 @@ def export(options: argparse.Namespace) -> None:
         )
     from equicalc.deploy import export_run
 
-    with replacing(options.output) as temporary:
-        export_run(options.directory, temporary)
+    export_run(options.directory, options.output)
     print(f"wrote {options.output} ({Path(options.output).stat().st_size / 1e6:.1f} MB)")
