@@ -207,7 +207,7 @@ def predict(potential: Potential, structure: Structure) -> dict[str, Any]:
         sample.to(device), need_stress=bool(structure.pbc.all()), need_born=need_born
     )
     result: dict[str, Any] = {
-        "energy": float(prediction.energy[0]),
+        "energy": float(prediction.energy[0].detach()),
         "forces": prediction.forces.detach().cpu().numpy(),
     }
     if prediction.stress is not None:

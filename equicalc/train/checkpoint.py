@@ -41,7 +41,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None
         When the disk is full, the directory is not writable, ...
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
             write(stream)

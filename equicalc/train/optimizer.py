@@ -17,7 +17,8 @@ def make_optimizer(network: torch.nn.Module, settings: TrainingSection) -> torch
     Biases, shifts and numbers per element carry physical offsets (reference energies, nominal
     charges), which decay would pull towards zero.
     """
-    decaying, free = [], []
+    decaying: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
     for name, parameter in network.named_parameters():
         leaf = name.rsplit(".", 1)[-1]
         is_offset = parameter.dim() < 2 or "bias" in leaf or "nominal" in leaf

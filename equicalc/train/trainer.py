@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from equicalc.data.batch import Batch, collate
 from equicalc.errors import EquicalcError
@@ -18,14 +17,26 @@ from equicalc.train import checkpoint, loss
 from equicalc.train.config import Config
 from equicalc.train.optimizer import AveragedWeights, learning_rate, make_optimizer
 from equicalc.train.potential import Potential
+from equicalc.train.team import Team
 
 # Columns of log.csv. Errors are root mean squares over all values; losses as configured.
-COLUMNS = [
-    "epoch", "learning_rate", "train_loss", "validation_loss",
-    "train_energy_rmse_meV_per_atom", "train_forces_rmse_meV_per_A",
-    "energy_rmse_meV_per_atom", "forces_rmse_meV_per_A", "stress_rmse_meV_per_A3",
+COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "validation_loss",
+    "train_energy_rmse_meV_per_atom",
+    "train_forces_rmse_meV_per_A",
+    "energy_rmse_meV_per_atom",
+    "forces_rmse_meV_per_A",
+    "stress_rmse_meV_per_A3",
     "seconds",
-]  # fmt: skip
+)
+
+
+def log_columns(elements: Sequence[str]) -> list[str]:
+    """Columns of ``log.csv``: losses and errors, then the mean charge of each element."""
+    return [*COLUMNS, *(f"charge_{element}_e" for element in elements)]
 
 
 class TrainingError(EquicalcError):
@@ -34,34 +45,6 @@ class TrainingError(EquicalcError):
 
 class TrainingInterrupted(EquicalcError):
     """The user stopped the run; the last complete epoch is kept."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Team:
-    """This process among those which train together.
-
-    Parameters
-    ----------
-    rank, size : int
-        Number of this process and of all processes.
-    """
-
-    rank: int = 0
-    size: int = 1
-
-    def add_up(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum over all processes, the same on each."""
-        if self.size > 1:
-            dist.all_reduce(values)
-        return values
-
-    def decide(self, flag: bool, device: torch.device) -> bool:
-        """The first process's decision, on every process."""
-        if self.size == 1:
-            return flag
-        answer = torch.tensor([flag], dtype=torch.int32, device=device)
-        dist.broadcast(answer, src=0)
-        return bool(answer.item())
 
 
 class Trainer:
@@ -105,9 +88,11 @@ class Trainer:
         initial = config.loss.initial_weights()
         self.need_stress = max(final.stress, initial.stress) > 0.0
         self.need_born = max(final.born, initial.born) > 0.0
+        self.counts = [loss.counts(sample) for sample in training]
         self.steps_per_epoch = math.ceil(len(training) / settings.batch_size)
         self.validation = self._fixed_batches(validation)
         self.epoch = 0
+        self.last_saved = 0
         self.best_loss = math.inf
         self.best_epoch = 0
         self.seconds = 0.0
@@ -132,7 +117,7 @@ class Trainer:
         """
         size = self.config.training.batch_size
         chosen = order[step * size : (step + 1) * size]
-        counts = torch.stack([loss.counts(self.training[i]) for i in chosen]).sum(0)
+        counts = torch.stack([self.counts[i] for i in chosen]).sum(0)
         mine = chosen[self.team.rank :: self.team.size]
         if mine:
             return collate([self.training[i] for i in mine]), counts
@@ -203,12 +188,12 @@ class Trainer:
             "loss.huber_forces or leave out extreme structures with data.max_force"
         )
 
-    last_saved = 0
-
     def validate(self) -> dict[str, float]:
         """Loss (with the final weights) and errors of the averaged network on validation data."""
         terms = torch.zeros(2, len(loss.TERMS), dtype=torch.float64, device=self.device)
         totals = torch.zeros(3, len(loss.TERMS), dtype=torch.float64, device=self.device)
+        elements = self.potential.elements
+        charges = torch.zeros(2, len(elements), dtype=torch.float64, device=self.device)
         with self.average.applied_to(self.potential.network):
             for batch in self.validation:
                 prediction = self.potential(
@@ -218,10 +203,15 @@ class Trainer:
                     [loss.sums(prediction, batch, self.shape).detach(), loss.counts(batch)]
                 )
                 totals += error_sums(prediction, batch)
-        self.team.add_up(terms)
-        self.team.add_up(totals)
+                ones = torch.ones_like(prediction.charges)
+                values = torch.stack([prediction.charges.detach(), ones])
+                charges.index_add_(1, batch.species, values)
+        for values in (terms, totals, charges):
+            self.team.add_up(values)
         rmse = root_mean_squares(totals)
+        mean_charges = (charges[0] / charges[1].clamp(min=1.0)).tolist()
         return {
+            **{f"charge_{e}_e": q for e, q in zip(elements, mean_charges, strict=True)},
             "validation_loss": float(
                 loss.total(terms[0], terms[1], self.config.loss.final_weights())
             ),

@@ -1,0 +1,75 @@
+"""The run directory: made once, continued only by the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from equicalc.errors import ConfigError
+from equicalc.train import checkpoint
+from equicalc.train.config import Config
+
+# Settings which a resumed run may change: where and how long, not what.
+FREE_ON_RESUME: dict[str, set[str] | None] = {
+    "training": {"max_time_minutes", "patience", "checkpoint_every"},
+    "run": {"directory", "device", "devices", "threads", "progress", "plots"},
+    "about": None,
+}
+
+
+def prepare_directory(directory: Path, config: Config, resume: bool) -> None:
+    """Make the run directory, or check that its checkpoint belongs to this configuration."""
+    existing = directory / "checkpoint.pt"
+    if resume:
+        if not existing.is_file():
+            raise ConfigError(
+                f"nothing to resume: no '{existing}'. Start the run without --resume, or set "
+                "run.directory to that of the earlier run"
+            )
+        stored = checkpoint.load(existing, checkpoint.CHECKPOINT_KIND)["config"]
+        _check_same(stored, config.to_dict())
+    elif existing.exists():
+        raise ConfigError(
+            f"'{directory}' holds a run already. Continue it with --resume, remove it, or set "
+            "another run.directory"
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # What a killed process was writing.
+        for leftover in directory.glob(".*.tmp"):
+            leftover.unlink()
+    except OSError as error:
+        raise checkpoint.OutputError(f"cannot make '{directory}': {error}") from error
+    checkpoint.write_text(
+        directory / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False)
+    )
+
+
+def _check_same(stored: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise ConfigError when a resumed run would be another run."""
+    for section, values in now.items():
+        free = FREE_ON_RESUME.get(section, set())
+        if free is None:
+            continue
+        for key, value in values.items():
+            before = stored.get(section, {}).get(key)
+            if key not in free and before != value:
+                raise ConfigError(
+                    f"cannot resume with another {section}.{key}: the run was started with "
+                    f"{before!r}, the configuration now says {value!r}. Change it back, or start a "
+                    "new run (model.init takes over its weights)"
+                )
+
+
+def interruption_message(directory: Path, config_path: str | Path) -> str:
+    """What Ctrl-C left behind, and how to go on."""
+    saved = directory / "checkpoint.pt"
+    if not saved.is_file():
+        return "interrupted before the end of the first epoch; nothing was kept"
+    epoch = checkpoint.load(saved, checkpoint.CHECKPOINT_KIND)["epoch"]
+    return (
+        f"interrupted; epoch {epoch} is kept in '{directory}'. Go on with: equicalc train "
+        f"{config_path} --resume"
+    )
