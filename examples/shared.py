@@ -55,7 +55,7 @@ class ThermoProgress:
             step = int(found[1])
             if self.bar.n < step <= self.bar.total:
                 self.bar.update(step - self.bar.n)
-        elif line.startswith("Loop time"):
+        elif line.startswith("Loop time") and self.bar.n >= self.bar.total:
             self.bar.close()
 
 
