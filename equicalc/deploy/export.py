@@ -94,6 +94,53 @@ def export_network(
     return path
 
 
+def export_run(run: str | Path, path: str | Path) -> Path:
+    """Write the best network of a training run as a model file.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run directory of `equicalc train`; reads ``best.pt`` and, for the error table,
+        ``metrics.json``.
+    path : str or Path
+        Target; replaced only after the new file is complete on disk.
+
+    Raises
+    ------
+    DataError
+        The directory has no ``best.pt``, or it is damaged.
+    """
+    from equicalc.train import checkpoint
+    from equicalc.train import load_best
+
+    run = Path(run)
+    network = load_best(run).network
+    content = checkpoint.load(run / "best.pt", checkpoint.WEIGHTS_KIND)
+    about, data = content["about"], content["data"]
+    metrics_file = run / "metrics.json"
+    metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
+    errors = {part: metrics[part] for part in ("training", "validation") if part in metrics}
+    return export_network(
+        network,
+        path,
+        name=about["name"],
+        level_of_theory=about["level_of_theory"] or "not stated",
+        training={
+            "data": about["data"] or ", ".join(data["files"]),
+            "files": data["files"],
+            "sha256": data["sha256"],
+            "n_training": data["n_training"],
+            "n_validation": data["n_validation"],
+            "epoch": content["epoch"],
+            "errors": errors or {"validation": content["validation"]},
+        },
+        training_dtype=content["training_dtype"],
+        authors=about["authors"],
+        licence=about["licence"] or "not stated",
+        citation=about["citation"] or "",
+    )
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that the target is either the old or the complete new one.
 

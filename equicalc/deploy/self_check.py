@@ -47,9 +47,9 @@ def reference_properties(network: EquiNetwork, atoms: Atoms) -> dict[str, Any]:
     """
     config = network.config
     total_charge = float(atoms.info.get("charge", 0.0))
-    i, j, shift = vesin.NeighborList(
-        cutoff=config.cutoff, full_list=True, sorted=True
-    ).compute(atoms.positions, atoms.cell.array, [bool(p) for p in atoms.pbc], "ijS")
+    i, j, shift = vesin.NeighborList(cutoff=config.cutoff, full_list=True, sorted=True).compute(
+        atoms.positions, atoms.cell.array, [bool(p) for p in atoms.pbc], "ijS"
+    )
     edge_index = torch.from_numpy(np.stack([i, j]).astype(np.int64))
     species = torch.tensor([config.elements.index(s) for s in atoms.get_chemical_symbols()])
     positions = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
