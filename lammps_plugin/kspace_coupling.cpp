@@ -12,15 +12,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace equicalc_lammps {
 namespace {
 
 using LAMMPS_NS::KSpace;
-
-// Coulomb's constant of the model files; equicalc.h has the same number but would pull in torch.
-constexpr double kCoulombConstant = 14.399645478425668;
 
 // 2 E_i / q_i is the potential for any charge but zero; the solvers are linear in it down to here.
 constexpr double kSmallestCharge = 1e-10;
@@ -143,7 +142,7 @@ LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const doub
 
     // LAMMPS' own constant in `units metal` has eight digits. Scaled charges give the solver the
     // constant of the model file, for energies, forces and virial alike.
-    const double scale = std::sqrt(kCoulombConstant / force->qqrd2e);
+    const double scale = std::sqrt(kCoulomb / force->qqrd2e);
     std::vector<double> scaled(charges.size());
     std::transform(charges.begin(), charges.end(), scaled.begin(), [scale](double charge) {
         const bool vanishes = std::abs(charge) < kSmallestCharge;
@@ -153,7 +152,7 @@ LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const doub
     LongRange result = take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0);
 
     if (vflag != VIRIAL_NONE) {
-        add_volume_terms(lmp, splitting_, kCoulombConstant, atoms, charges, result);
+        add_volume_terms(lmp, splitting_, atoms, charges, result);
     }
     result.potentials.resize(atoms.size());
     for (size_t k = 0; k < atoms.size(); ++k) {

@@ -10,23 +10,14 @@
 // thermo output the long-range energy therefore appears in `ecoul`, not in `elong`.
 #pragma once
 
+#include "long_range.h"
+
 #include "pointers.h"
 
 #include <array>
 #include <span>
-#include <string>
-#include <vector>
 
 namespace equicalc_lammps {
-
-// Per-atom numbers are in the order of the atoms given to the solver.
-struct LongRange {
-    double energy = 0.0;                              // eV, of all ranks together
-    std::array<double, 6> virial{};                   // eV, of all ranks; xx yy zz xy xz yz
-    std::vector<double> potentials;                   // dE/dq, V
-    std::vector<double> atom_energies;                // eV
-    std::vector<std::array<double, 6>> atom_virials;  // eV; empty unless asked for
-};
 
 class KspaceCoupling : protected LAMMPS_NS::Pointers {
   public:

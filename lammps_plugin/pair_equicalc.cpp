@@ -5,6 +5,7 @@
 #include "charge_constraint.h"
 #include "halo.h"
 #include "kspace_coupling.h"
+#include "open_sum.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -24,6 +25,8 @@
 
 using namespace LAMMPS_NS;
 using namespace equicalc_lammps;
+
+static_assert(equicalc_lammps::kCoulomb == equicalc::kCoulombConstant);
 
 namespace {
 
@@ -85,7 +88,9 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
         const auto charges = constraint.apply(as_span(result.raw_charges), total_charge_);
         const std::span<const int> atoms(graph_->atom_of_row().data(), charges.size());
         timer->stamp(Timer::PAIR);
-        const LongRange long_range = kspace_->solve(atoms, charges, eflag, vflag);
+        const LongRange long_range = force->kspace != nullptr
+                                         ? kspace_->solve(atoms, charges, eflag, vflag)
+                                         : open_sum(lmp, info().sigma, atoms, charges);
         timer->stamp(Timer::KSPACE);
         add_long_range(long_range);
         const auto gradient = constraint.transpose(long_range.potentials);

@@ -222,13 +222,21 @@ void PairEquicalc::init_style() {
         return;
     }
     require_settings_of_charged_model();
-    if (force->kspace == nullptr) {
+    if (force->kspace != nullptr) {
+        kspace_->init_run();
+        return;
+    }
+    if (domain->xperiodic != 0 || domain->yperiodic != 0 || domain->zperiodic != 0) {
         error->all(FLERR,
                    "model '" + info().name +
                        "' has charges, whose long-range energy needs a KSPACE style. Add the "
                        "line 'kspace_style pppm 1e-5' after pair_coeff");
     }
-    kspace_->init_run();
+    // Without periodic directions there is nothing to sum but the pairs.
+    if (comm->me == 0) {
+        utils::logmesg(lmp,
+                       "equicalc: no periodic direction, Coulomb energy by summing all pairs\n");
+    }
 }
 
 double PairEquicalc::init_one(int i, int j) {

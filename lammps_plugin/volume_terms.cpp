@@ -34,9 +34,8 @@ Moments sum_moments(LAMMPS_NS::LAMMPS *lmp, std::span<const int> atoms,
 
 }  // namespace
 
-void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, double splitting, double coulomb_constant,
-                      std::span<const int> atoms, std::span<const double> charges,
-                      LongRange &result) {
+void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, double splitting, std::span<const int> atoms,
+                      std::span<const double> charges, LongRange &result) {
     const auto *domain = lmp->domain;
     const bool slab = lmp->force->kspace->slabflag != 0;
     const double height = domain->zprd * (slab ? lmp->force->kspace->slab_volfactor : 1.0);
@@ -45,8 +44,8 @@ void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, double splitting, double coulomb_c
 
     // Energies per volume factor; the virial of E ~ 1/V is E along every axis, and along z a slab
     // energy also grows with the square of the height.
-    const double background = -kPi * coulomb_constant / (2.0 * splitting * splitting * volume);
-    const double slab_factor = slab ? 2.0 * kPi * coulomb_constant / volume : 0.0;
+    const double background = -kPi * kCoulomb / (2.0 * splitting * splitting * volume);
+    const double slab_factor = slab ? 2.0 * kPi * kCoulomb / volume : 0.0;
     const double background_energy = background * charge * charge;
     const double slab_energy = slab_factor * (dipole * dipole - charge * second -
                                               charge * charge * height * height / 12.0);
