@@ -4,6 +4,7 @@
 #   make test      the tests that take seconds        make test-all   also the slow ones
 #   make lint      ruff, mypy, clang-format           make bench      the tables of benchmarks/
 #   make setup     only build                         make clean      remove what was built
+#   make docs      picture and table of the README    make format     style of all sources
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL takes torch from another package
 # index, for example one with CPU-only or with ROCm builds.
@@ -11,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format bench setup clean
+.PHONY: demo test test-all lint format bench docs setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -60,6 +61,11 @@ test-all: setup
 bench: setup
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/nve_drift.py
+
+# Picture and table of the README.
+docs: setup
+	$(BIN)/python docs/overview.py
+	$(BIN)/python docs/update_readme.py
 
 lint: $(VENV)/.requirements
 	$(BIN)/ruff check .
