@@ -129,5 +129,4 @@ PYBIND11_MODULE(_core, module) {
     equicalc::bind_evaluator(module);
     equicalc::bind_graph(module);
     bind_ewald(module);
-    bind_ewald(module);
 }
