@@ -46,6 +46,8 @@ class Comparison:
         ``dipole`` [3] (e angstrom), ``born`` [n, 3, 3] (e).
     symbols : list of list of str
         Elements of the atoms of each structure that has forces.
+    model_charges : dict of str to list of float
+        Predicted charges of the atoms of each element, e; empty for a model without charges.
     """
 
     n_structures: int = 0
@@ -53,12 +55,17 @@ class Comparison:
     reference: dict[str, list[Array]] = field(default_factory=dict)
     predicted: dict[str, list[Array]] = field(default_factory=dict)
     symbols: list[list[str]] = field(default_factory=list)
+    model_charges: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, structure: Structure, predicted: dict[str, Any]) -> None:
         """Add a structure and the predictions for it (``energy`` in eV)."""
         n = len(structure)
         self.n_structures += 1
         self.n_atoms += n
+        charges = predicted.get("charges")
+        if charges is not None:
+            for symbol, charge in zip(structure.symbols, charges, strict=True):
+                self.model_charges.setdefault(symbol, []).append(float(charge))
         for quantity in UNITS:
             reference = getattr(structure, quantity)
             if reference is None or predicted.get(quantity) is None:
@@ -111,6 +118,10 @@ class Comparison:
                         element: mean(error[symbols == element])
                         for element in dict.fromkeys(symbols.tolist())
                     }
+        if self.model_charges:
+            result["charge_mean_e_per_element"] = {
+                element: float(np.mean(values)) for element, values in self.model_charges.items()
+            }
         return result
 
 
@@ -141,7 +152,7 @@ def evaluate(
     dict
         ``n_structures``, ``n_atoms``, and ``*_rmse_*``, ``*_mae_*`` of energy (meV/atom), forces
         (meV/angstrom; also per element), stress (meV/angstrom^3), charges (e), dipole (e angstrom),
-        as far as the data and the model have them.
+        as far as the data and the model have them; ``charge_mean_e_per_element`` of the model.
 
     Raises
     ------

@@ -112,8 +112,8 @@ class Trainer:
         """This process's part of a global batch, and the counts of the global one.
 
         Every process computes the counts from the list of structures, so that means are over the
-        global batch without asking the others. A process without a structure takes one with weight
-        zero: it must take part in the sum of gradients.
+        global batch without asking the others. A process without a structure takes one
+        without labels: it must take part in the sum of gradients.
         """
         size = self.config.training.batch_size
         chosen = order[step * size : (step + 1) * size]
@@ -122,7 +122,8 @@ class Trainer:
         if mine:
             return collate([self.training[i] for i in mine]), counts
         spare = self.training[chosen[0]]
-        return dataclasses.replace(spare, weights=torch.zeros_like(spare.weights)), counts
+        nothing = {f"has_{t}": torch.zeros_like(spare.has_energy) for t in loss.TERMS}
+        return dataclasses.replace(spare, **nothing), counts
 
     def order(self, epoch: int) -> list[int]:
         """Order of the training structures in an epoch: depends on seed and epoch only."""
@@ -145,9 +146,13 @@ class Trainer:
             )
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            prediction = self.module(
-                batch, create_graph=True, need_stress=self.need_stress, need_born=self.need_born
-            )
+            try:
+                prediction = self.module(
+                    batch, create_graph=True, need_stress=self.need_stress, need_born=self.need_born
+                )
+            # The Coulomb sum refuses charges that are not numbers.
+            except ValueError as error:
+                raise self._failure(str(error), order, step) from error
             term_sums = loss.sums(prediction, batch, self.shape)
             value = loss.total(term_sums, counts, weights)
             self.optimizer.zero_grad(set_to_none=True)
@@ -173,17 +178,20 @@ class Trainer:
 
     def _check(self, value: torch.Tensor, norm: torch.Tensor, order: list[int], step: int) -> None:
         """Raise TrainingError when the loss or its gradient is not a number."""
-        if math.isfinite(float(value.detach())) and math.isfinite(float(norm)):
-            return
+        if not (math.isfinite(float(value.detach())) and math.isfinite(float(norm))):
+            problem = f"the loss is {float(value.detach())} and its gradient norm {float(norm)}"
+            raise self._failure(problem, order, step)
+
+    def _failure(self, problem: str, order: list[int], step: int) -> TrainingError:
+        """Error that says where, what is kept, and what to change."""
         size = self.config.training.batch_size
         kept = (
             f"the checkpoint of epoch {self.last_saved} in '{self.directory}' is kept"
             if self.last_saved
             else "no checkpoint was written yet"
         )
-        raise TrainingError(
-            f"the loss is {float(value.detach())} and its gradient norm {float(norm)} in epoch "
-            f"{self.epoch + 1}, step {step + 1} (training structures "
+        return TrainingError(
+            f"{problem} in epoch {self.epoch + 1}, step {step + 1} (training structures "
             f"{order[step * size : (step + 1) * size]}); {kept}. Lower training.learning_rate, set "
             "loss.huber_forces or leave out extreme structures with data.max_force"
         )

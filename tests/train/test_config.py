@@ -51,7 +51,7 @@ def test_a_mistake_is_named_with_its_place_and_a_remedy(sections, words):
 
 
 def test_impossible_shapes_of_the_network_are_configuration_errors():
-    with pytest.raises(ConfigError, match="model.l_max is 9; it must lie between"):
+    with pytest.raises(ConfigError, match=r"model.l_max is 9; it must lie between"):
         parse(model={"l_max": 9}).model.network(["K"])
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="no configuration file '.*none.yaml'"):
+    with pytest.raises(ConfigError, match=r"no configuration file '.*none.yaml'"):
         load_config(tmp_path / "none.yaml")
 
 
