@@ -95,7 +95,8 @@ class LossSection:
     forces : float
         Weight of force components, (eV/angstrom)^-2.
     stress : float
-        Weight of the components of the virial error per atom (stress x volume / atoms), eV^-2.
+        Weight of the components of the virial error per atom (stress x volume / atoms), eV^-2;
+        structures without stress are left out.
     charges, dipole, born : float
         Weights of charges (e^-2), dipole per atom ((e angstrom)^-2) and Born charges (e^-2).
     huber_energy : float, optional
@@ -114,7 +115,7 @@ class LossSection:
 
     energy: float = 10.0
     forces: float = 1.0
-    stress: float = 0.0
+    stress: float = 1.0
     charges: float = 0.0
     dipole: float = 0.0
     born: float = 0.0

@@ -71,9 +71,10 @@ def run(
     config = load_config(config_path, overrides)
     directory = Path(config.run.directory or ".")
     training, validation = load_data(config)
-    config.model.elements = config.model.elements or elements_of([*training, *validation])
+    config.model.elements = config.model.elements or elements_of(training)
     check_elements([*training, *validation], config.model.elements)
     config.model.network(config.model.elements)
+    _check_labels(config, training)
     _check_device(config)
     prepare_directory(directory, config, resume)
     cuda = config.run.device.startswith("cuda")
@@ -98,6 +99,24 @@ def load_data(config: Config) -> tuple[list[Structure], list[Structure]]:
     if data.validation is not None:
         return training, read(data.validation)
     return split(training, data.validation_fraction, data.split_seed)
+
+
+def _check_labels(config: Config, training: list[Structure]) -> None:
+    """Raise ConfigError when the configuration counts on something that the data lack."""
+    unseen = set(config.model.elements) - set(elements_of(training))
+    if unseen:
+        raise ConfigError(
+            f"model.elements has {', '.join(sorted(unseen))}, of which the training data have no "
+            f"atom (they have {', '.join(elements_of(training))}); a model cannot learn it"
+        )
+    weights = [config.loss.initial_weights(), config.loss.final_weights()]
+    for term in ("charges", "dipole", "born"):
+        wanted = max(getattr(w, term) for w in weights) > 0.0
+        if wanted and all(getattr(structure, term) is None for structure in training):
+            raise ConfigError(
+                f"loss.{term} is set, but no training structure has {term}; leave it out, or give "
+                "these labels in data.train"
+            )
 
 
 def _check_device(config: Config) -> None:

@@ -86,7 +86,8 @@ class Trainer:
         self.shape = config.loss.shape()
         final = config.loss.final_weights()
         initial = config.loss.initial_weights()
-        self.need_stress = max(final.stress, initial.stress) > 0.0
+        has_stress = any(bool(sample.has_stress.any()) for sample in training)
+        self.need_stress = max(final.stress, initial.stress) > 0.0 and has_stress
         self.need_born = max(final.born, initial.born) > 0.0
         self.counts = [loss.counts(sample) for sample in training]
         self.steps_per_epoch = math.ceil(len(training) / settings.batch_size)
@@ -156,9 +157,14 @@ class Trainer:
             term_sums = loss.sums(prediction, batch, self.shape)
             value = loss.total(term_sums, counts, weights)
             self.optimizer.zero_grad(set_to_none=True)
-            # torch averages gradients over processes, the loss is a sum over them.
-            (value * self.team.size).backward()
             parameters = list(self.potential.parameters())
+            if self.team.size > 1:
+                # torch averages gradients over processes, the loss is a sum over them; and it waits
+                # for a gradient of every parameter, also of those that this loss does not feel.
+                nothing = torch.stack([p.sum() for p in parameters]).sum() * 0.0
+                (value * self.team.size + nothing).backward()
+            else:
+                value.backward()
             limit = settings.gradient_clip or math.inf
             norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
             self._check(value, norm, order, step)

@@ -39,7 +39,10 @@ def parse(**sections):
         ({"training": {"ema_decay": 1.0}}, "training.ema_decay is 1.0; it must be"),
         ({"loss": {"forces": -1}}, "loss.forces is -1.0; it must be 0 or more"),
         ({"loss": {"final": {"enrgy": 1}}}, "loss.final has 'enrgy: 1.0'. Did you mean 'energy'"),
-        ({"loss": {"energy": 0, "forces": 0}}, "positive when all other weights are 0"),
+        (
+            {"loss": {"energy": 0, "forces": 0, "stress": 0}},
+            "positive when all other weights are 0",
+        ),
         ({"run": {"dtype": "float16"}}, "run.dtype is 'float16'; it must be float32 or float64"),
         ({"model": {"charges": False}, "loss": {"born": 1}}, "loss.born is 1.0; it must be 0 for"),
         ({"data": {}}, r"data.train is \[\]; it must be one extended-XYZ file"),
@@ -117,6 +120,6 @@ def test_loss_weights_move_from_the_first_to_the_final_ones():
             "final_ramp": 0.2,
         }
     ).loss
-    assert loss.weights(0.0) == loss.weights(0.5) == LossWeights(energy=1, forces=2)
+    assert loss.weights(0.0) == loss.weights(0.5) == LossWeights(energy=1, forces=2, stress=1)
     assert loss.weights(0.6).energy == pytest.approx(6.0)
-    assert loss.weights(0.9) == loss.final_weights() == LossWeights(energy=11, forces=2)
+    assert loss.weights(0.9) == loss.final_weights() == LossWeights(energy=11, forces=2, stress=1)

@@ -279,6 +279,17 @@ def test_an_element_outside_the_model_is_named(write_config):
         run(write_config(model__elements=["K"], model__initial_charges=None))
 
 
+def test_an_element_that_the_data_lack_is_named(write_config):
+    path = write_config(model__elements=["K", "Cl", "Br"], model__initial_charges=None)
+    with pytest.raises(ConfigError, match=r"model.elements has Br, .* \(they have Cl, K\)"):
+        run(path)
+
+
+def test_a_loss_of_labels_that_the_data_lack_is_an_error(write_config):
+    with pytest.raises(ConfigError, match=r"loss.born is set, but no training structure has born"):
+        run(write_config(loss__final={"born": 1.0}))
+
+
 def test_cuda_that_is_not_there_is_an_error(write_config):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
