@@ -437,6 +437,28 @@ def test_unknown_device_is_named(tiny_model, crystal, capsys):
 # --- train, export
 
 
+def test_train_export_and_evaluate_work_in_a_row(labelled, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "model": {"cutoff": 4.0, "channels": 2, "n_radial": 2, "l_max": 1, "correlation": 2},
+        "data": {"train": labelled.name, "validation_fraction": 0.34},
+        "training": {"max_epochs": 1, "batch_size": 1},
+        "run": {"plots": False, "progress": False, "dtype": "float64"},
+    }
+    Path("small.yaml").write_text(yaml.safe_dump(config))
+    assert equicalc("train", "small.yaml", "--threads", 1) == 0
+    assert "equicalc export" in capsys.readouterr().out
+    # a run is never overwritten by accident, and a finished one may be resumed
+    assert "--resume" in fails(capsys, "train", "small.yaml")
+    assert equicalc("train", "small.yaml", "--resume") == 0
+    assert equicalc("export", "runs/small", "-o", "small.pt") == 0
+    capsys.readouterr()
+    assert equicalc("info", "small.pt", "--json") == 0
+    assert sorted(json.loads(capsys.readouterr().out)["elements"]) == ["Cl", "K"]
+    assert equicalc("evaluate", "small.pt", labelled, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["n_structures"] == 3
+
+
 def test_train_of_a_missing_configuration_says_where_examples_are(tmp_path, capsys):
     message = fails(capsys, "train", tmp_path / "none.yaml")
     assert "examples/train_*.yaml" in message

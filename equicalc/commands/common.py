@@ -34,6 +34,8 @@ def read_frames(path: str | Path, index: str = ":") -> list[Atoms]:
 
     if not Path(path).is_file():
         raise DataError(f"no file '{path}' to read structures from")
+    if Path(path).stat().st_size == 0:
+        raise DataError(f"'{path}' is empty (0 bytes): it holds no structures")
     try:
         frames = ase.io.read(path, index)
     # ASE's readers raise whatever their parsing stumbles over
@@ -74,10 +76,10 @@ def check_writable(path: str | Path | None, endings: tuple[str, ...] = ()) -> No
     if path is None:
         return
     path = Path(path)
-    if endings and path.suffix.lower() not in endings:
-        raise OutputError(f"'{path}' ends in '{path.suffix}'; expected {', '.join(endings)}")
     if path.is_dir():
         raise OutputError(f"'{path}' is a directory; give the name of a file in it")
+    if endings and path.suffix.lower() not in endings:
+        raise OutputError(f"'{path}' ends in '{path.suffix}'; expected {', '.join(endings)}")
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"the directory '{folder}' does not exist; create it: mkdir -p {folder}")
