@@ -110,8 +110,7 @@ def export_run(run: str | Path, path: str | Path) -> Path:
     DataError
         The directory has no ``best.pt``, or it is damaged.
     """
-    from equicalc.train import checkpoint
-    from equicalc.train import load_best
+    from equicalc.train import checkpoint, load_best
 
     run = Path(run)
     network = load_best(run).network

@@ -47,6 +47,9 @@ def script(network: EquiNetwork, name: str, format_version: int) -> torch.jit.Sc
     """Return the scripted float64 module of a network, without training-only methods."""
     module = DeployedNetwork(network.to(torch.float64).eval(), name, format_version)
     module.requires_grad_(False)
+    for part in module.modules():
+        if hasattr(part, "fused"):
+            part.fused = True
     with warnings.catch_warnings():
         # TorchScript is deprecated upstream, and is still what LAMMPS and Python both load
         warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -2,7 +2,8 @@
 
 Each class is one shape of the same sum ``m_i = sum_j R(r_ij) C Y(r_ij) x_j``; all share the call
 ``(x, radial, harmonics, edge_index, n_local) -> messages``, which is the interface that compiled
-operators implement.
+operators implement. With ``fused`` set (as export does) an evaluation on the CPU without parameter
+gradients goes through the operators of csrc; the torch expressions stay their oracle.
 """
 
 import math
@@ -45,6 +46,7 @@ class SpeciesConvolution(torch.nn.Module):
             start = torch.randn(n_species, n_embedding)
         self.embedding = torch.nn.Parameter(start)
         self.mixing = DegreeLinear(l_max, n_embedding * n_radial, channels)
+        self.fused = False
 
     def forward(
         self,
@@ -57,7 +59,11 @@ class SpeciesConvolution(torch.nn.Module):
         """Return messages ``[n_local, M, C]``; species ``[n_total]`` int64."""
         kind = self.embedding.index_select(0, species).index_select(0, edge_index[1])
         weight = (kind.unsqueeze(2) * radial.unsqueeze(1)).flatten(1)
-        basis = sum_on_receivers(harmonics.unsqueeze(2) * weight.unsqueeze(1), edge_index, n_local)
+        if self.fused and not weight.is_cuda:
+            basis = torch.ops.equicalc.outer_sum(harmonics, weight, edge_index, n_local)
+        else:
+            edge = harmonics.unsqueeze(2) * weight.unsqueeze(1)
+            basis = sum_on_receivers(edge, edge_index, n_local)
         return self.mixing(basis)
 
 
@@ -118,6 +124,7 @@ class ScalarConvolution(torch.nn.Module):
         self.weight = torch.nn.Parameter(
             torch.randn(n_radial, (l_max + 1) * channels) / math.sqrt(n_radial)
         )
+        self.fused = False
 
     def forward(
         self,
@@ -128,6 +135,10 @@ class ScalarConvolution(torch.nn.Module):
         n_local: int,
     ) -> torch.Tensor:
         """Return messages ``[n_local, (l_max + 1) C]`` from features ``[n_total, M, C]``."""
+        if self.fused and not x.is_cuda:
+            return torch.ops.equicalc.scalar_convolution(
+                x, radial, harmonics, self.weight, edge_index, n_local
+            )
         projected = harmonics.unsqueeze(2) * x.index_select(0, edge_index[1])
         parts = []
         for degree in range(self.l_max + 1):

@@ -55,4 +55,6 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> torch.Tensor:
     Component normalised: ``sqrt(2 l3 + 1)`` times e3nn's Wigner 3j symbol, so that the product
     of two features with unit-variance components has unit-variance components.
     """
-    return math.sqrt(2 * l3 + 1) * o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    table = math.sqrt(2 * l3 + 1) * o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    # e3nn solves for these numbers: what should vanish comes out as rounding noise
+    return torch.where(table.abs() > 1e-10, table, 0.0)

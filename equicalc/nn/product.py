@@ -16,6 +16,9 @@ class _Coupling(torch.nn.Module):
     right: torch.Tensor
     path_of_row: torch.Tensor
     gather: torch.Tensor
+    rows: torch.Tensor
+    terms: torch.Tensor
+    coefficients: torch.Tensor
 
     def __init__(self, l_max: int, channels: int, n_species: int, parity: bool, symmetric: bool):
         super().__init__()
@@ -43,10 +46,31 @@ class _Coupling(torch.nn.Module):
         self.register_buffer("matrix", dense[:, used[:, 0], used[:, 1]], persistent=False)
         self.register_buffer("gather", gather, persistent=False)
         self.register_buffer("path_of_row", torch.tensor(path_of_row), persistent=False)
+        self._add_sparse_tables(component)
         self.weight = torch.nn.Parameter(torch.randn(n_species, len(paths), channels))
+        self.fused = False
+
+    @torch.jit.unused
+    def _add_sparse_tables(self, component: list[int]) -> None:
+        """Add the same couplings as lists of non-zero terms, for the operator of csrc."""
+        n_rows = len(component)
+        scaled = self.matrix * self.gather.sum(dim=0).unsqueeze(1)
+        row, term = torch.nonzero(scaled.abs() > 1e-14, as_tuple=True)
+        rows = torch.zeros(3, n_rows + 1, dtype=torch.int64)
+        rows[0, 1:] = torch.bincount(row, minlength=n_rows).cumsum(0)
+        rows[1, :n_rows] = self.path_of_row
+        rows[2, :n_rows] = torch.tensor(component)
+        self.register_buffer("rows", rows, persistent=False)
+        terms = torch.stack([self.left[term], self.right[term]])
+        self.register_buffer("terms", terms, persistent=False)
+        self.register_buffer("coefficients", scaled[row, term], persistent=False)
 
     def forward(self, a: torch.Tensor, b: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Return the weighted product ``[n, M, C]`` of features ``[n, M, C]``."""
+        if self.fused and not a.is_cuda:
+            return torch.ops.equicalc.couple(
+                a, b, species, self.weight, self.rows, self.terms, self.coefficients
+            )
         outer = a.index_select(1, self.left) * b.index_select(1, self.right)
         coupled = torch.matmul(self.matrix, outer)
         weight = self.weight.index_select(1, self.path_of_row).index_select(0, species)

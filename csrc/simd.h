@@ -1,0 +1,92 @@
+// Vectors of 64 bytes for the kernels: one AVX-512 register, two AVX2 or four SSE registers,
+// whichever the clone of a function is compiled for. A lane count of one serves the channels that
+// do not fill a vector.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+// One binary for all x86-64 machines: the loader picks the clone that the processor can run.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define EQUICALC_CLONES \
+    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define EQUICALC_CLONES
+#endif
+// Templates must end up inside the clone, or they would be compiled for the oldest machine.
+#define EQUICALC_INLINE inline __attribute__((always_inline))
+#define EQUICALC_LAMBDA __attribute__((always_inline))
+// Wide vectors never cross a function boundary, so their calling convention does not matter.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+namespace equicalc::simd {
+
+inline constexpr int64_t kBytes = 64;
+
+template <typename T>
+struct Wide {
+    typedef T type __attribute__((vector_size(kBytes), aligned(alignof(T))));
+    static constexpr int64_t lanes = kBytes / sizeof(T);
+};
+
+template <typename T>
+struct Single {
+    typedef T type __attribute__((vector_size(sizeof(T)), aligned(alignof(T))));
+    static constexpr int64_t lanes = 1;
+};
+
+template <typename S, typename T>
+EQUICALC_INLINE typename S::type load(const T *source) {
+    typename S::type value;
+    std::memcpy(&value, source, sizeof(value));
+    return value;
+}
+
+template <typename S, typename T>
+EQUICALC_INLINE void store(T *target, const typename S::type &value) {
+    std::memcpy(target, &value, sizeof(value));
+}
+
+// Sum over the lanes, in a fixed order.
+template <typename S, typename T>
+EQUICALC_INLINE T sum(const typename S::type &value) {
+    T part[S::lanes];
+    store<S>(part, value);
+    for (int64_t width = S::lanes / 2; width > 0; width /= 2) {
+        for (int64_t lane = 0; lane < width; ++lane) {
+            part[lane] += part[lane + width];
+        }
+    }
+    return part[0];
+}
+
+// A sum over channels that stays in vectors until the end.
+template <typename T>
+struct Accumulator {
+    typename Wide<T>::type wide;
+    T rest;
+
+    template <typename S>
+    EQUICALC_INLINE void add(const typename S::type &value) {
+        if constexpr (S::lanes > 1) {
+            wide += value;
+        } else {
+            rest += value[0];
+        }
+    }
+    EQUICALC_INLINE T total() const { return rest + sum<Wide<T>, T>(wide); }
+};
+
+// Calls body(S{}, first) for every block of channels: wide ones, then single ones for the rest.
+template <typename T, typename Body>
+EQUICALC_INLINE void for_channels(int64_t n_channels, const Body &body) {
+    int64_t first = 0;
+    for (; first + Wide<T>::lanes <= n_channels; first += Wide<T>::lanes) {
+        body(Wide<T>{}, first);
+    }
+    for (; first < n_channels; ++first) {
+        body(Single<T>{}, first);
+    }
+}
+
+}  // namespace equicalc::simd
