@@ -4,20 +4,12 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-// The package is built for any x86-64; the loader picks the widest version this machine has.
-#define EQUICALC_VECTOR \
-    __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
-#else
-#define EQUICALC_VECTOR
-#endif
+#include "waves.h"
 
 namespace equicalc {
 namespace {
-
-constexpr double kCoulomb = 14.399645478425668;  // eV A / e^2, as equicalc.electrostatics
-constexpr double kPi = 3.14159265358979323846;
 
 // Atoms are handled in blocks of this many (padded with zero charges): one or two vector registers.
 constexpr std::size_t kLanes = 8;
@@ -59,75 +51,33 @@ struct Line {
 };
 
 struct Lattice {
-    double inverse[3][3];  // columns are reciprocal vectors without 2 pi: s = r . inverse
-    double volume;
-    int extent[3];
-    int axis[3];  // order of the cell vectors: the longest last, as the innermost loop
+    Reciprocal reciprocal;  // of the sorted cell vectors: the longest last, as the innermost loop
+    int extent[3];          // largest |h| of each
 };
-
-double determinant(const double *a) {
-    return a[0] * (a[4] * a[8] - a[5] * a[7]) - a[1] * (a[3] * a[8] - a[5] * a[6]) +
-           a[2] * (a[3] * a[7] - a[4] * a[6]);
-}
 
 Lattice make_lattice(const double *cell, double k_max) {
     Lattice lattice;
     double length[3];
+    int axis[3] = {0, 1, 2};
     for (int a = 0; a < 3; ++a) {
         length[a] = std::hypot(cell[3 * a], cell[3 * a + 1], cell[3 * a + 2]);
-        lattice.axis[a] = a;
     }
-    std::stable_sort(lattice.axis, lattice.axis + 3,
-                     [&](int a, int b) { return length[a] < length[b]; });
+    std::stable_sort(axis, axis + 3, [&](int a, int b) { return length[a] < length[b]; });
     double sorted[9];
     for (int a = 0; a < 3; ++a) {
-        const int source = lattice.axis[a];
-        std::copy(cell + 3 * source, cell + 3 * source + 3, sorted + 3 * a);
-        lattice.extent[a] = static_cast<int>(std::floor(k_max * length[source] / (2.0 * kPi)));
+        std::copy(cell + 3 * axis[a], cell + 3 * axis[a] + 3, sorted + 3 * a);
+        lattice.extent[a] = static_cast<int>(std::floor(k_max * length[axis[a]] / (2.0 * kPi)));
     }
-    const double det = determinant(sorted);
-    lattice.volume = std::abs(det);
-    for (int a = 0; a < 3; ++a) {
-        const double *b = sorted + 3 * ((a + 1) % 3);
-        const double *c = sorted + 3 * ((a + 2) % 3);
-        for (int x = 0; x < 3; ++x) {
-            const int y = (x + 1) % 3, z = (x + 2) % 3;
-            lattice.inverse[x][a] = (b[y] * c[z] - b[z] * c[y]) / det;
-        }
-    }
+    lattice.reciprocal = make_reciprocal(sorted);
     return lattice;
 }
 
 void wave_vector(const Lattice &lattice, int h1, int h2, int h3, double *k) {
     for (int x = 0; x < 3; ++x) {
-        k[x] =
-            2.0 * kPi *
-            (h1 * lattice.inverse[x][0] + h2 * lattice.inverse[x][1] + h3 * lattice.inverse[x][2]);
+        k[x] = 2.0 * kPi *
+               (h1 * lattice.reciprocal.inverse[x][0] + h2 * lattice.reciprocal.inverse[x][1] +
+                h3 * lattice.reciprocal.inverse[x][2]);
     }
-}
-
-// Weight exp(-sigma^2 k^2) t(k) / k^2 of a wave and its derivative with respect to k^2.
-struct Weight {
-    double value = 0.0, slope = 0.0;
-};
-
-Weight wave_weight(double k_sq, const CoulombOptions &options) {
-    const double sigma_sq = options.sigma * options.sigma;
-    const double x = sigma_sq * k_sq;
-    const double inner = options.taper_inner * options.taper_inner;
-    const double outer = options.taper_outer * options.taper_outer;
-    if (x >= outer || k_sq == 0.0) {
-        return {};
-    }
-    double taper = 1.0, taper_slope = 0.0;
-    if (x > inner) {
-        // Quintic step in k^2: two continuous derivatives at both ends.
-        const double u = (x - inner) / (outer - inner);
-        taper = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u);
-        taper_slope = -30.0 * u * u * (1.0 - u) * (1.0 - u) / (outer - inner);
-    }
-    const double gauss = sigma_sq * std::exp(-x) / x;
-    return {gauss * taper, gauss * sigma_sq * (taper_slope - taper - taper / x)};
 }
 
 // Lines of the half space: of k and -k only one is summed, with twice the weight. In the plane h1 =
@@ -335,46 +285,13 @@ void to_cartesian(const Lattice &lattice, const double *h, double *out) {
             double sum = 0.0;
             for (int a = 0; a < 3; ++a) {
                 for (int b = 0; b < 3; ++b) {
-                    sum += lattice.inverse[x][a] * full[a][b] * lattice.inverse[y][b];
+                    sum += lattice.reciprocal.inverse[x][a] * full[a][b] *
+                           lattice.reciprocal.inverse[y][b];
                 }
             }
             out[3 * x + y] = 4.0 * kPi * kPi * sum;
         }
     }
-}
-
-// Self energy and background; the background alone depends on the volume.
-void add_self_and_background(std::size_t n, const double *charges, double volume,
-                             const CoulombOptions &options, CoulombSum &result) {
-    double total = 0.0, squares = 0.0;
-    for (std::size_t i = 0; i < n; ++i) {
-        total += charges[i];
-        squares += charges[i] * charges[i];
-    }
-    const double self = -kCoulomb / (2.0 * options.sigma * std::sqrt(kPi));
-    const double background = -2.0 * kPi * options.sigma * options.sigma * kCoulomb / volume;
-    result.energy += self * squares + background * total * total;
-    for (std::size_t i = 0; i < n; ++i) {
-        result.potentials[i] += 2.0 * (self * charges[i] + background * total);
-    }
-    for (int x = 0; x < 3; ++x) {
-        result.virial[4 * x] += background * total * total;
-        if (options.atom_virials) {
-            for (std::size_t i = 0; i < n; ++i) {
-                result.atom_virials[9 * i + 4 * x] += background * total * charges[i];
-            }
-        }
-    }
-}
-
-CoulombSum empty_result(std::size_t n, const CoulombOptions &options) {
-    CoulombSum result;
-    result.potentials.assign(n, 0.0);
-    result.forces.assign(3 * n, 0.0);
-    if (options.atom_virials) {
-        result.atom_virials.assign(9 * n, 0.0);
-    }
-    return result;
 }
 
 // Results of one block of atoms from its sums over waves; `prefactor` is 2 pi k_e / V.
@@ -386,7 +303,7 @@ void store_block(const BlockSums &sums, std::size_t first, std::size_t count, co
         for (int x = 0; x < 3; ++x) {
             double gradient = 0.0;
             for (int a = 0; a < 3; ++a) {
-                gradient += 2.0 * kPi * lattice.inverse[x][a] * sums.gradient[a][l];
+                gradient += 2.0 * kPi * lattice.reciprocal.inverse[x][a] * sums.gradient[a][l];
             }
             result.forces[3 * i + x] = 2.0 * prefactor * charges[i] * gradient;
         }
@@ -404,11 +321,64 @@ void store_block(const BlockSums &sums, std::size_t first, std::size_t count, co
     }
 }
 
+// Sum of weight * |S|^2 over a line, its part of the virial, and from `start` on the coefficients
+// of the second pass over the atoms.
+double line_energy(const Line &line, const Lattice &lattice, const double *re, const double *im,
+                   const CoulombOptions &options, double prefactor, double *virial,
+                   std::size_t start, Coefficients &values, Coefficients *slopes) {
+    // On the line h1 = h2 = 0 both k and -k are present already.
+    const double multiplicity = line.h1 == 0 && line.h2 == 0 ? 1.0 : 2.0;
+    double energy = 0.0;
+    for (int h = 0; h <= line.extent; ++h) {
+        const std::size_t at[2] = {line.offset + h, line.offset - h};
+        double value[2][2] = {}, slope[2][2] = {};
+        for (int side = 0; side < (h == 0 ? 1 : 2); ++side) {
+            double k[3];
+            wave_vector(lattice, line.h1, line.h2, side == 0 ? h : -h, k);
+            const Weight weight = wave_weight(k[0] * k[0] + k[1] * k[1] + k[2] * k[2], options);
+            const double r = re[at[side]], i = -im[at[side]];
+            value[side][0] = multiplicity * weight.value * r;
+            value[side][1] = multiplicity * weight.value * i;
+            slope[side][0] = multiplicity * weight.slope * r;
+            slope[side][1] = multiplicity * weight.slope * i;
+            energy += value[side][0] * r + value[side][1] * i;
+            const double stress = 2.0 * prefactor * (slope[side][0] * r + slope[side][1] * i);
+            for (int x = 0; x < 3; ++x) {
+                for (int y = 0; y < 3; ++y) {
+                    virial[3 * x + y] += stress * k[x] * k[y];
+                }
+            }
+        }
+        values.set(start + h, h == 0, value[0][0], value[0][1], value[1][0], value[1][1]);
+        if (slopes != nullptr) {
+            slopes->set(start + h, h == 0, slope[0][0], slope[0][1], slope[1][0], slope[1][1]);
+        }
+    }
+    return energy;
+}
+
+// exp(i k r) of all atoms along the three reciprocal vectors.
+std::array<PhaseTable, 3> phase_tables(std::size_t n, std::size_t padded, const double *positions,
+                                       const Lattice &lattice, int threads) {
+    std::array<PhaseTable, 3> tables;
+    std::vector<double> fractional(n);
+    for (int a = 0; a < 3; ++a) {
+        for (std::size_t i = 0; i < n; ++i) {
+            fractional[i] = 0.0;
+            for (int x = 0; x < 3; ++x) {
+                fractional[i] += positions[3 * i + x] * lattice.reciprocal.inverse[x][a];
+            }
+        }
+        tables[a].fill(n, padded, fractional.data(), lattice.extent[a], threads);
+    }
+    return tables;
+}
+
 }  // namespace
 
 CoulombSum bulk_sum(std::size_t n, const double *charges, const double *positions,
                     const double *cell, const CoulombOptions &options) {
-    CoulombSum result = empty_result(n, options);
+    CoulombSum result = empty_sum(n, options);
     if (n == 0) {
         return result;
     }
@@ -416,16 +386,7 @@ CoulombSum bulk_sum(std::size_t n, const double *charges, const double *position
     const std::size_t padded = (n + kLanes - 1) / kLanes * kLanes;
     const int threads = std::max(1, options.threads);
 
-    PhaseTable tables[3];
-    for (int a = 0; a < 3; ++a) {
-        std::vector<double> fractional(n);
-        for (std::size_t i = 0; i < n; ++i) {
-            const double *r = positions + 3 * i;
-            fractional[i] = r[0] * lattice.inverse[0][a] + r[1] * lattice.inverse[1][a] +
-                            r[2] * lattice.inverse[2][a];
-        }
-        tables[a].fill(n, padded, fractional.data(), lattice.extent[a], threads);
-    }
+    const auto tables = phase_tables(n, padded, positions, lattice, threads);
     std::vector<double> padded_charges(padded, 0.0);
     std::copy(charges, charges + n, padded_charges.begin());
 
@@ -438,49 +399,22 @@ CoulombSum bulk_sum(std::size_t n, const double *charges, const double *position
         std::vector<double> work(2 * padded);
 #pragma omp for schedule(dynamic, 4)
         for (std::int64_t line = 0; line < n_lines; ++line) {
-            structure_factor_line(lines[line], padded, padded_charges.data(), tables, work.data(),
-                                  re.data(), im.data());
+            structure_factor_line(lines[line], padded, padded_charges.data(), tables.data(),
+                                  work.data(), re.data(), im.data());
         }
     }
 
-    // Energy and virial come from the structure factor alone, and so do the coefficients of the
-    // second pass over the atoms.
-    const double prefactor = 2.0 * kPi * kCoulomb / lattice.volume;
+    // Energy and virial come from the structure factor alone.
+    const double prefactor = 2.0 * kPi * kCoulomb / lattice.reciprocal.volume;
     Coefficients values(n_waves), slopes(options.atom_virials ? n_waves : 0);
-    std::vector<std::size_t> starts(lines.size());
+    std::vector<std::size_t> starts;
     std::size_t start = 0;
     double energy = 0.0;
-    for (std::size_t n_line = 0; n_line < lines.size(); ++n_line) {
-        const Line &line = lines[n_line];
-        // On the line h1 = h2 = 0 both k and -k are present already.
-        const double multiplicity = line.h1 == 0 && line.h2 == 0 ? 1.0 : 2.0;
-        starts[n_line] = start;
-        for (int h = 0; h <= line.extent; ++h) {
-            Weight weights[2];
-            const std::size_t at[2] = {line.offset + h, line.offset - h};
-            for (int side = 0; side < (h == 0 ? 1 : 2); ++side) {
-                double k[3];
-                wave_vector(lattice, line.h1, line.h2, side == 0 ? h : -h, k);
-                Weight w = wave_weight(k[0] * k[0] + k[1] * k[1] + k[2] * k[2], options);
-                w.value *= multiplicity;
-                w.slope *= multiplicity;
-                weights[side] = w;
-                const double power = re[at[side]] * re[at[side]] + im[at[side]] * im[at[side]];
-                energy += w.value * power;
-                for (int x = 0; x < 3; ++x) {
-                    for (int y = 0; y < 3; ++y) {
-                        result.virial[3 * x + y] += 2.0 * prefactor * w.slope * power * k[x] * k[y];
-                    }
-                }
-            }
-            const double pr = re[at[0]], pi = -im[at[0]], mr = re[at[1]], mi = -im[at[1]];
-            values.set(start + h, h == 0, weights[0].value * pr, weights[0].value * pi,
-                       weights[1].value * mr, weights[1].value * mi);
-            if (options.atom_virials) {
-                slopes.set(start + h, h == 0, weights[0].slope * pr, weights[0].slope * pi,
-                           weights[1].slope * mr, weights[1].slope * mi);
-            }
-        }
+    for (const Line &line : lines) {
+        starts.push_back(start);
+        energy +=
+            line_energy(line, lattice, re.data(), im.data(), options, prefactor, result.virial,
+                        start, values, options.atom_virials ? &slopes : nullptr);
         start += line.extent + 1;
     }
     result.energy = prefactor * energy;
@@ -493,78 +427,12 @@ CoulombSum bulk_sum(std::size_t n, const double *charges, const double *position
     for (std::int64_t block = 0; block < n_blocks; ++block) {
         const std::size_t first = block * kLanes;
         BlockSums sums;
-        block_sums(lines, starts, first, padded, tables, values,
+        block_sums(lines, starts, first, padded, tables.data(), values,
                    options.atom_virials ? &slopes : nullptr, sums);
         store_block(sums, first, std::min(kLanes, n - first), charges, lattice, prefactor,
                     options.atom_virials, result);
     }
-    add_self_and_background(n, charges, lattice.volume, options, result);
-    return result;
-}
-
-CoulombSum open_sum(std::size_t n, const double *charges, const double *positions,
-                    const CoulombOptions &options) {
-    CoulombSum result = empty_result(n, options);
-    const double gamma = 0.5 / options.sigma;
-    const auto count = static_cast<std::int64_t>(n);
-    std::vector<double> virials(9 * n, 0.0);
-#pragma omp parallel for num_threads(std::max(1, options.threads)) schedule(static)
-    for (std::int64_t i = 0; i < count; ++i) {
-        double potential = 0.0, force[3] = {}, *virial = &virials[9 * i];
-        for (std::int64_t j = 0; j < count; ++j) {
-            if (j == i) {
-                continue;
-            }
-            double d[3];
-            for (int x = 0; x < 3; ++x) {
-                d[x] = positions[3 * i + x] - positions[3 * j + x];
-            }
-            const double x = gamma * std::hypot(d[0], d[1], d[2]);
-            // f = erf(x) / x and g = -f'(x) / x; both by their power series where they would
-            // cancel.
-            double f = 0.0, g = 0.0;
-            if (x < 0.5) {
-                double term = 2.0 / std::sqrt(kPi);
-                for (int m = 0; m < 13; ++m) {
-                    f += term / (2 * m + 1);
-                    term *= -x * x / (m + 1);
-                    // Derivative of the next term of f, divided by -x.
-                    g += term == 0.0 ? 0.0 : -term * (2 * m + 2) / ((2 * m + 3) * x * x);
-                }
-                if (x == 0.0) {
-                    g = 4.0 / (3.0 * std::sqrt(kPi));
-                }
-            } else {
-                f = std::erf(x) / x;
-                g = (f - 2.0 / std::sqrt(kPi) * std::exp(-x * x)) / (x * x);
-            }
-            potential += charges[j] * f;
-            for (int a = 0; a < 3; ++a) {
-                const double pull = charges[j] * g * d[a];
-                force[a] += pull;
-                for (int b = 0; b < 3; ++b) {
-                    virial[3 * a + b] += 0.5 * pull * d[b];
-                }
-            }
-        }
-        const double scale = kCoulomb * gamma;
-        result.potentials[i] = scale * potential;
-        for (int a = 0; a < 3; ++a) {
-            result.forces[3 * i + a] = scale * gamma * gamma * charges[i] * force[a];
-        }
-        for (int c = 0; c < 9; ++c) {
-            virial[c] *= scale * gamma * gamma * charges[i];
-        }
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-        result.energy += 0.5 * charges[i] * result.potentials[i];
-        for (int c = 0; c < 9; ++c) {
-            result.virial[c] += virials[9 * i + c];
-        }
-    }
-    if (options.atom_virials) {
-        result.atom_virials = std::move(virials);
-    }
+    add_self_and_background(n, charges, lattice.reciprocal.volume, options, result);
     return result;
 }
 

@@ -1,14 +1,22 @@
-// Python side of ewald.h; numpy arrays in and out, the interpreter lock released while summing.
+// Python side of ewald.h and mesh.h; numpy arrays in and out, the interpreter lock released while
+// summing.
 #include "ewald_bindings.h"
 
+#include <pybind11/complex.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
+#include <complex>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "ewald.h"
+#include "mesh.h"
 
 namespace py = pybind11;
 
@@ -74,6 +82,51 @@ py::dict open(const Array &charges, const Array &positions, double sigma, bool a
     return to_dict(sum, n);
 }
 
+using Mesh = equicalc::CoulombMesh;
+using Spectrum = py::array_t<std::complex<double>, py::array::c_style>;
+
+std::unique_ptr<Mesh> make_mesh(const Array &cell, const std::array<int, 3> &points, int order,
+                                double sigma, double taper_inner, double taper_outer, int threads) {
+    expect_shape(cell, "cell", {3, 3});
+    const equicalc::CoulombOptions options{sigma, taper_inner, taper_outer, false, threads};
+    return std::make_unique<Mesh>(cell.data(), points.data(), order, options);
+}
+
+Array spread(Mesh &mesh, const Array &charges, const Array &positions) {
+    const py::ssize_t n = charges.size();
+    expect_shape(charges, "charges", {n});
+    expect_shape(positions, "positions", {n, 3});
+    Array density(static_cast<py::ssize_t>(mesh.size()));
+    double *out = density.mutable_data();
+    py::gil_scoped_release release;
+    mesh.spread(n, charges.data(), positions.data(), out);
+    return density;
+}
+
+// In place, hence no conversion of the argument to another type or layout.
+void convolve(Mesh &mesh, Spectrum &spectrum) {
+    if (static_cast<std::size_t>(spectrum.size()) != mesh.spectrum_size()) {
+        throw std::invalid_argument("spectrum must have " + std::to_string(mesh.spectrum_size()) +
+                                    " entries");
+    }
+    std::complex<double> *data = spectrum.mutable_data();
+    py::gil_scoped_release release;
+    mesh.convolve(data);
+}
+
+py::dict gather(const Mesh &mesh, const Array &potential) {
+    if (static_cast<std::size_t>(potential.size()) != mesh.size()) {
+        throw std::invalid_argument("potential must have " + std::to_string(mesh.size()) +
+                                    " entries");
+    }
+    equicalc::CoulombSum sum;
+    {
+        py::gil_scoped_release release;
+        sum = mesh.gather(potential.data());
+    }
+    return to_dict(sum, static_cast<py::ssize_t>(sum.potentials.size()));
+}
+
 }  // namespace
 
 void bind_ewald(py::module_ &module) {
@@ -84,4 +137,10 @@ void bind_ewald(py::module_ &module) {
     module.def("coulomb_open", &open, py::arg("charges"), py::arg("positions"), py::arg("sigma"),
                py::arg("atom_virials"), py::arg("threads"),
                "Sum over pairs of a cluster; see csrc/ewald.h.");
+    py::class_<Mesh>(module, "CoulombMesh", "Sum over waves on a mesh; see csrc/mesh.h.")
+        .def(py::init(&make_mesh), py::arg("cell"), py::arg("points"), py::arg("order"),
+             py::arg("sigma"), py::arg("taper_inner"), py::arg("taper_outer"), py::arg("threads"))
+        .def("spread", &spread, py::arg("charges"), py::arg("positions"))
+        .def("convolve", &convolve, py::arg("spectrum").noconvert())
+        .def("gather", &gather, py::arg("potential"));
 }

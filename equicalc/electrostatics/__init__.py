@@ -3,7 +3,7 @@
 from equicalc.electrostatics.charges import neutralise
 from equicalc.electrostatics.constants import COULOMB_CONSTANT
 from equicalc.electrostatics.differentiable import coulomb_energies, coulomb_energy
-from equicalc.electrostatics.solve import CoulombResult, solve
+from equicalc.electrostatics.solver import CoulombResult, solve
 
 __all__ = [
     "COULOMB_CONSTANT",

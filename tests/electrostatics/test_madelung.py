@@ -17,8 +17,9 @@ REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "madelung.json
 CRYSTALS = [name for name in REFERENCE if not name.startswith("wigner")]
 WIGNER = [name for name in REFERENCE if name.startswith("wigner")]
 
-# Asked for by the project; CsCl and wurtzite are tabulated to about this.
+# Asked for by the project. Wurtzite is tabulated as 1.64132, to half a unit of the last digit.
 MADELUNG_TOLERANCE = 1e-6
+TABLE_ROUNDING = {"wurtzite": 5e-6 / 1.64132}
 # The table holds the Wigner lattices to six digits, the last one of bcc and fcc being off by two.
 WIGNER_TABLE_TOLERANCE = 5e-6
 # Energy per electron in units of k_e e^2 / Wigner-Seitz radius (Baiko, Potekhin and Yakovlev, Phys.
@@ -29,13 +30,14 @@ WIGNER_SEITZ = {
     "wigner_bcc": 0.895929255682,
     "wigner_fcc": 0.895873615195,
 }
-WIGNER_TOLERANCE = 1e-8
+WIGNER_TOLERANCE = {"torch": 1e-8, "ewald": 1e-8, "p3m": 1e-6}
 
 # Gaussians this narrow (in units of the lattice, nearest neighbours 0.43 or more apart) interact as
 # point charges: erfc(0.43 / (2 * 0.035)) = 4e-18.
 NARROW = 0.035
 BROAD = 0.2
 ACCURACY = 1e-10
+MESH_ACCURACY = 1e-8  # the best the mesh offers
 
 
 def torch_energy(charges, positions, cell, sigma):
@@ -43,14 +45,18 @@ def torch_energy(charges, positions, cell, sigma):
     return float(coulomb_energy(*tensors, [True] * 3, sigma, ACCURACY))
 
 
-def solver_energy(method):
+def solver_energy(method, accuracy):
     def energy(charges, positions, cell, sigma):
-        return solve(charges, positions, cell, [True] * 3, sigma, ACCURACY, method=method).energy
+        return solve(charges, positions, cell, [True] * 3, sigma, accuracy, method=method).energy
 
     return energy
 
 
-SOLVERS = {"torch": torch_energy, "ewald": solver_energy("ewald")}
+SOLVERS = {
+    "torch": torch_energy,
+    "ewald": solver_energy("ewald", ACCURACY),
+    "p3m": solver_energy("p3m", MESH_ACCURACY),
+}
 
 
 def crystal(name):
@@ -86,7 +92,18 @@ def short_range_pairs(charges, positions, cell, sigma, images=4):
 def test_narrow_gaussians_have_the_madelung_energy(name, solver):
     charges, positions, cell, madelung, units = crystal(name)
     energy = SOLVERS[solver](charges, positions, cell, NARROW)
-    assert -energy / COULOMB_CONSTANT / units == pytest.approx(madelung, rel=MADELUNG_TOLERANCE)
+    found = -energy / COULOMB_CONSTANT / units
+    assert found == pytest.approx(
+        madelung, rel=max(MADELUNG_TOLERANCE, TABLE_ROUNDING.get(name, 0))
+    )
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_all_solvers_give_the_same_lattice_energies(name):
+    charges, positions, cell, _, _ = crystal(name)
+    for sigma in (NARROW, BROAD):
+        energies = [solver(charges, positions, cell, sigma) for solver in SOLVERS.values()]
+        np.testing.assert_allclose(energies, energies[0], rtol=MADELUNG_TOLERANCE)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -95,7 +112,10 @@ def test_broad_gaussians_with_short_range_pairs_have_the_madelung_energy(name, s
     charges, positions, cell, madelung, units = crystal(name)
     energy = SOLVERS[solver](charges, positions, cell, BROAD)
     energy += short_range_pairs(charges, positions, cell, BROAD)
-    assert -energy / COULOMB_CONSTANT / units == pytest.approx(madelung, rel=MADELUNG_TOLERANCE)
+    found = -energy / COULOMB_CONSTANT / units
+    assert found == pytest.approx(
+        madelung, rel=max(MADELUNG_TOLERANCE, TABLE_ROUNDING.get(name, 0))
+    )
 
 
 @pytest.mark.parametrize("sigma", [NARROW, BROAD])
@@ -109,4 +129,4 @@ def test_charged_lattices_in_a_background_have_the_wigner_energy(name, solver, s
     assert -2 * energy / COULOMB_CONSTANT == pytest.approx(madelung, rel=WIGNER_TABLE_TOLERANCE)
     radius = (3 * abs(np.linalg.det(cell)) / (4 * math.pi)) ** (1 / 3)
     in_radii = -energy * radius / COULOMB_CONSTANT
-    assert in_radii == pytest.approx(WIGNER_SEITZ[name], rel=WIGNER_TOLERANCE)
+    assert in_radii == pytest.approx(WIGNER_SEITZ[name], rel=WIGNER_TOLERANCE[solver])

@@ -1,0 +1,61 @@
+// Sum over waves of Gaussian charges on a mesh: the three steps around the two Fourier transforms.
+//
+// A particle-mesh Ewald sum with B-splines (Essmann et al., J. Chem. Phys. 103, 8577 (1995)),
+// forces by differentiating the splines, and the influence function that is best for the energy
+// (Hockney and Eastwood; Ballenegger, Cerda and Holm, J. Chem. Theory Comput. 8, 936 (2012)):
+//   G(k) = w(k) prod_a sinc^2p(h_a / n_a) / (sum_m sinc^2p(h_a / n_a + m))^2
+// with the weight w(k) of the exact sum, which this one tends to as the mesh is refined. Energy,
+// forces, potentials and virial are exact derivatives of one another at a fixed number of points.
+#pragma once
+
+#include <complex>
+#include <cstddef>
+#include <vector>
+
+#include "ewald.h"
+
+namespace equicalc {
+
+constexpr int kMinSplineOrder = 3;
+constexpr int kMaxSplineOrder = 8;
+
+class CoulombMesh {
+  public:
+    // `points` along the three vectors (rows) of `cell`; `order` nodes of the spline per direction.
+    // Throws std::invalid_argument when the order is not offered or a direction has fewer points.
+    CoulombMesh(const double *cell, const int *points, int order, const CoulombOptions &options);
+
+    std::size_t size() const;           // points of the mesh
+    std::size_t spectrum_size() const;  // of its half spectrum [n0][n1][n2 / 2 + 1]
+
+    // Charges on the mesh [n0][n1][n2]. Positions are kept for gather().
+    void spread(std::size_t n, const double *charges, const double *positions, double *mesh);
+
+    // Spectrum of the charges (sums without normalisation) -> spectrum of the potential, in place.
+    void convolve(std::complex<double> *spectrum);
+
+    // From the mesh of the potential (inverse transform without normalisation) to the results;
+    // no virials per atom.
+    CoulombSum gather(const double *mesh) const;
+
+  private:
+    template <int Order>
+    void spread_order(double *mesh);
+    template <int Order>
+    void gather_order(const double *mesh, CoulombSum &result) const;
+
+    double cell_[9];
+    int points_[3];
+    int order_;
+    CoulombOptions options_;
+    std::vector<double> charges_;
+    std::vector<int> base_;               // [n][3] first mesh point of an atom's spline
+    std::vector<double> weights_;         // [n][3][order] spline at its mesh points
+    std::vector<double> slopes_;          // [n][3][order] and its derivative
+    std::vector<std::size_t> bins_;       // atoms sorted by base_[0] ...
+    std::vector<std::size_t> bin_start_;  // ... [n0 + 1]
+    double energy_ = 0.0;
+    double virial_[9] = {};
+};
+
+}  // namespace equicalc

@@ -1,0 +1,193 @@
+"""The mesh solver: its error against the exact sum, and its own consistency."""
+
+import numpy as np
+import pytest
+import torch
+
+from equicalc import _core
+from equicalc.electrostatics import lattice, mesh, solve
+
+BULK, SLAB = (True, True, True), (True, True, False)
+SIGMA = 1.0
+# Sums of a few hundred terms of a few eV in another order.
+ROUNDING = 1e-9
+
+
+def rms(values):
+    return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
+
+
+def mesh_sum(system, points, order, sigma=SIGMA, threads=1):
+    """Result of the core for a mesh of our own choice."""
+    taper = lattice.taper_range(1e-10)
+    core = _core.CoulombMesh(system.cell, points, order, sigma, *taper, threads)
+    density = torch.from_numpy(core.spread(system.charges, system.positions)).reshape(points)
+    spectrum = torch.fft.rfftn(density).contiguous()
+    core.convolve(spectrum.numpy())
+    potential = torch.fft.irfftn(spectrum, s=points, norm="forward").contiguous()
+    return core.gather(potential.numpy())
+
+
+@pytest.mark.parametrize("accuracy", [1e-2, 1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("pbc", [BULK, SLAB], ids=["bulk", "slab"])
+@pytest.mark.parametrize("total_charge", [0.0, 1.5])
+def test_rms_force_error_is_what_the_accuracy_asks_for(random_system, pbc, total_charge, accuracy):
+    system = random_system(60, total_charge, seed=1)
+    arguments = system.charges, system.positions, system.cell, pbc, SIGMA
+    exact = solve(*arguments, 1e-14, "ewald")
+    rough = solve(*arguments, accuracy, "p3m")
+    assert rough.method == "p3m"
+    # 3 to 7 eV/A were measured, half of it from the mesh and half from leaving out short waves.
+    bound = 10 * accuracy
+    assert rms(rough.forces - exact.forces) < bound
+    assert np.sqrt(np.mean((rough.potentials - exact.potentials) ** 2)) < bound
+    # Per atom; the error of the energy is mostly that of the self-interaction, which adds up.
+    assert abs(rough.energy - exact.energy) / 60 < bound
+    assert np.abs(rough.virial - exact.virial).max() / 60 < bound
+
+
+@pytest.mark.parametrize("sigma", [0.3, 2.0])
+def test_accuracy_follows_the_width_of_the_charges(random_system, sigma):
+    system = random_system(20, seed=2)
+    arguments = system.charges, system.positions, system.cell, BULK, sigma
+    exact, rough = solve(*arguments, 1e-14, "ewald"), solve(*arguments, 1e-5, "p3m")
+    # Forces go with 1 / sigma^2.
+    assert rms(rough.forces - exact.forces) < 1e-4 / sigma**2
+
+
+@pytest.mark.parametrize("edges", [(30.0, 5.0, 5.0), (2.0, 25.0, 20.0), (1.0, 1.0, 1.0)])
+def test_needles_plates_and_tiny_cells_are_as_accurate(edges):
+    rng = np.random.default_rng(3)
+    cell = np.diag(edges) @ (np.eye(3) + 0.1 * rng.normal(size=(3, 3)))
+    charges, positions = rng.normal(size=10), rng.random((10, 3)) @ cell
+    exact = solve(charges, positions, cell, BULK, SIGMA, 1e-14, "ewald")
+    rough = solve(charges, positions, cell, BULK, SIGMA, 1e-6, "p3m")
+    # Ten charges closer than sigma to each other pull with up to 30 eV/A.
+    assert rms(rough.forces - exact.forces) < 3e-5
+
+
+@pytest.mark.parametrize("order", sorted(mesh.SPACINGS))
+@pytest.mark.parametrize("total_charge", [0.0, 1.0])
+def test_finer_meshes_converge_to_the_exact_sum(random_system, order, total_charge):
+    system = random_system(10, total_charge, seed=4)
+    exact = solve(system.charges, system.positions, system.cell, BULK, SIGMA, 1e-10, "ewald")
+    errors = [rms(mesh_sum(system, [n] * 3, order)["forces"] - exact.forces) for n in (20, 40)]
+    # Halving the spacing gains at least 2^(order - 2).
+    assert errors[1] < errors[0] / 2 ** (order - 2)
+
+
+@pytest.mark.parametrize("order", sorted(mesh.SPACINGS))
+def test_forces_potentials_and_virial_are_slopes_of_the_mesh_energy(random_system, order):
+    system, points, step = random_system(4, 0.6, seed=5), [10, 12, 9], 1e-4
+    result = mesh_sum(system, points, order)
+    assert 0.5 * system.charges @ result["potentials"] == pytest.approx(
+        result["energy"], abs=ROUNDING
+    )
+    positions, cell, charges = system.positions, system.cell, system.charges
+
+    def slope(change):
+        ends = []
+        for sign in (1, -1):
+            change(sign * step)
+            ends.append(mesh_sum(system, points, order)["energy"])
+        system.positions, system.cell, system.charges = positions, cell, charges
+        return (ends[0] - ends[1]) / (2 * step)
+
+    for atom, axis in np.ndindex(4, 3):
+
+        def move(x, atom=atom, axis=axis):
+            system.positions = positions.copy()
+            system.positions[atom, axis] += x
+
+        # step^2 times a third derivative of up to 100 eV/A^3 on the coarse mesh.
+        assert -slope(move) == pytest.approx(result["forces"][atom, axis], abs=1e-6)
+    for atom in range(4):
+
+        def charge(x, atom=atom):
+            system.charges = charges.copy()
+            system.charges[atom] += x
+
+        assert slope(charge) == pytest.approx(result["potentials"][atom], abs=1e-7)
+    for a, b in np.ndindex(3, 3):
+
+        def strain(x, a=a, b=b):
+            deform = np.eye(3)
+            deform[a, b] += 0.5 * x
+            deform[b, a] += 0.5 * x
+            system.positions, system.cell = positions @ deform, cell @ deform
+
+        assert -slope(strain) == pytest.approx(result["virial"][a, b], abs=1e-5)
+
+
+def test_result_does_not_depend_on_the_number_of_threads(random_system):
+    system = random_system(50, 0.5, seed=6)
+    one, three = (mesh_sum(system, [12, 15, 16], 6, threads=n) for n in (1, 3))
+    for name in ("energy", "potentials", "forces", "virial"):
+        assert np.array_equal(one[name], three[name]), name
+
+
+@pytest.mark.parametrize("points", [[7, 8, 9], [10, 12, 15], [5, 6, 16]])
+def test_total_charge_on_the_mesh_is_the_total_charge(random_system, points):
+    # Odd and even sizes, and meshes on which the splines wrap around.
+    system = random_system(6, 0.7, seed=7)
+    core = _core.CoulombMesh(system.cell, points, 5, SIGMA, 4.0, 4.2, 1)
+    assert core.spread(system.charges, system.positions).sum() == pytest.approx(0.7, abs=1e-12)
+
+
+def test_atoms_exactly_on_cell_faces_are_handled(random_system):
+    system = random_system(5, seed=8, skew=0.0)
+    edge = system.cell[0, 0]
+    system.positions = edge * np.array(
+        [[0.0, 0, 0], [1.0, 0.5, 0.5], [-1e-17, 0.25, 0.75], [0.5, -1.0, 2.0], [0.75, 0.5, 0.0]]
+    )
+    exact = solve(system.charges, system.positions, system.cell, BULK, SIGMA, 1e-12, "ewald")
+    rough = solve(system.charges, system.positions, system.cell, BULK, SIGMA, 1e-7, "p3m")
+    assert rms(rough.forces - exact.forces) < 1e-6
+
+
+def test_auto_takes_the_mesh_for_large_cells_only(random_system):
+    for n, expected in ((8, "ewald"), (1000, "p3m")):
+        system = random_system(n, seed=9)
+        result = solve(system.charges, system.positions, system.cell, BULK, SIGMA, 1e-6)
+        assert result.method == expected
+
+
+def test_auto_keeps_the_exact_sum_where_the_mesh_cannot_follow(random_system):
+    system = random_system(500, seed=10)
+    arguments = system.charges, system.positions, system.cell, BULK, SIGMA
+    assert solve(*arguments, 1e-9).method == "ewald"
+    assert solve(*arguments, 1e-6).method == "p3m"
+    assert solve(*arguments, 1e-6, atom_virials=True).method == "ewald"
+
+
+def test_no_atoms_have_no_energy_on_a_mesh():
+    result = solve(np.zeros(0), np.zeros((0, 3)), np.eye(3), BULK, SIGMA, 1e-5, "p3m")
+    assert result.energy == 0.0
+    assert result.forces.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "expected"), [(1.0, 1), (7.0, 8), (10.1, 12), (121.0, 125), (2.0**12, 4096)]
+)
+def test_mesh_sizes_have_small_factors(minimum, expected):
+    assert mesh.fft_size(minimum) == expected
+
+
+def test_what_the_mesh_cannot_do_is_refused(random_system):
+    system = random_system(4)
+    arguments = system.charges, system.positions, system.cell
+    with pytest.raises(ValueError, match="'p3m' reaches an accuracy of 1e-08; found 1e-10"):
+        solve(*arguments, BULK, SIGMA, 1e-10, "p3m")
+    with pytest.raises(ValueError, match="'p3m' gives no virials per atom"):
+        solve(*arguments, BULK, SIGMA, 1e-5, "p3m", atom_virials=True)
+    with pytest.raises(ValueError, match="'p3m' needs a periodic system"):
+        solve(*arguments, (False, False, False), SIGMA, 1e-5, "p3m")
+    with pytest.raises(ValueError, match="order of the spline must lie between 3 and 8; found 9"):
+        _core.CoulombMesh(system.cell, [16, 16, 16], 9, SIGMA, 3.0, 3.2, 1)
+    with pytest.raises(ValueError, match="needs as many points in each direction; found 4"):
+        _core.CoulombMesh(system.cell, [16, 4, 16], 5, SIGMA, 3.0, 3.2, 1)
+    core = _core.CoulombMesh(system.cell, [8, 8, 8], 5, SIGMA, 3.0, 3.2, 1)
+    with pytest.raises(ValueError, match="potential must have 512 entries"):
+        core.gather(np.zeros(5))
+    with pytest.raises(ValueError, match="spectrum must have 320 entries"):
+        core.convolve(np.zeros(5, dtype=complex))
