@@ -67,11 +67,10 @@ void PairEquicalc::settings(int narg, char **arg) {
 }
 
 void PairEquicalc::coeff(int narg, char **arg) {
-    const std::string example =
-        "'pair_coeff * * MODEL El1 El2 ...', for example 'pair_coeff * * kcl K Cl'";
-    if (narg < 3 || std::strcmp(arg[0], "*") != 0 || std::strcmp(arg[1], "*") != 0) {
+    if (narg < 3) {
         error->all(FLERR,
-                   "pair_style equicalc needs one pair_coeff line for all types: type " + example);
+                   "pair_coeff of pair_style equicalc needs a model and elements. Type 'pair_coeff "
+                   "* * MODEL El1 El2 ...', for example 'pair_coeff * * kcl K Cl'");
     }
     if (std::strcmp(update->unit_style, "metal") != 0) {
         error->all(FLERR,
