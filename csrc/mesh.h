@@ -16,7 +16,6 @@
 
 namespace equicalc {
 
-constexpr int kMinSplineOrder = 3;
 constexpr int kMaxSplineOrder = 8;
 
 class CoulombMesh {
