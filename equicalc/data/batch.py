@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from equicalc.data.neighbors import full_list
 from equicalc.data.structures import Structure
+from equicalc.errors import DataError
+
+# No two nuclei come this close in a calculation that means anything, angstrom; and at zero an edge
+# has no direction.
+SMALLEST_DISTANCE = 0.05
 
 
 @dataclass
@@ -102,10 +108,15 @@ def make_sample(structure: Structure, elements: Sequence[str], cutoff: float) ->
         The model's elements.
     cutoff : float
         angstrom.
+
+    Raises
+    ------
+    DataError
+        When two atoms sit on each other or periodic cell vectors span no volume.
     """
     n = len(structure)
     index = {symbol: i for i, symbol in enumerate(elements)}
-    edge_index, shifts = full_list(structure.positions, structure.cell, structure.pbc, cutoff)
+    edge_index, shifts = _edges(structure, cutoff)
     return Batch(
         species=torch.tensor([index[s] for s in structure.symbols], dtype=torch.int64),
         positions=torch.from_numpy(structure.positions.copy()),
@@ -121,6 +132,26 @@ def make_sample(structure: Structure, elements: Sequence[str], cutoff: float) ->
         epsilon_inf=torch.tensor([structure.epsilon_inf], dtype=torch.float64),
         **_labels(structure),
     )
+
+
+def _edges(
+    structure: Structure, cutoff: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Edges and image shifts of a structure; DataError that names it."""
+    try:
+        edges, shifts = full_list(structure.positions, structure.cell, structure.pbc, cutoff)
+    except DataError as error:
+        raise DataError(f"{structure.source}: {error}") from None
+    positions = structure.positions
+    vectors = positions[edges[1]] - positions[edges[0]] + shifts @ structure.cell
+    distances = np.linalg.norm(vectors, axis=1)
+    if len(distances) and distances.min() < SMALLEST_DISTANCE:
+        first, second = edges[:, distances.argmin()].tolist()
+        raise DataError(
+            f"{structure.source}: atoms {first} and {second} are {distances.min():.3g} angstrom "
+            "apart; remove one of them, or check positions, cell and pbc"
+        )
+    return edges, shifts
 
 
 def _labels(structure: Structure) -> dict[str, torch.Tensor]:
@@ -160,4 +191,18 @@ def collate(samples: Sequence[Batch]) -> Batch:
         structure=torch.cat(structure),
         n_structures=structure_offset,
         **joined,
+    )
+
+
+def without_labels(batch: Batch) -> Batch:
+    """Return the same structures as if the data said nothing about them."""
+    unknown = torch.zeros_like(batch.has_energy)
+    return replace(
+        batch,
+        has_energy=unknown,
+        has_forces=unknown,
+        has_stress=unknown,
+        has_charges=unknown,
+        has_dipole=unknown,
+        has_born=unknown,
     )

@@ -19,12 +19,24 @@ def check_training_labels(structures: Sequence[Structure]) -> None:
         if structure.energy is None:
             raise DataError(
                 f"{structure.source}: no energy. In extended XYZ it is 'energy=-12.3' in the "
-                "comment line (eV)"
+                "comment line (eV); under another name, name it: data.keys: {energy: NAME}"
             )
         if structure.forces is None:
             raise DataError(
                 f"{structure.source}: no forces. In extended XYZ they are three columns named in "
-                "the comment line, 'Properties=species:S:1:pos:R:3:forces:R:3' (eV/angstrom)"
+                "the comment line, 'Properties=species:S:1:pos:R:3:forces:R:3' (eV/angstrom); "
+                "under another name, name it: data.keys: {forces: NAME}"
+            )
+
+
+def check_boundaries(structures: Iterable[Structure]) -> None:
+    """Raise DataError for a structure that a model with charges has no Coulomb sum for."""
+    for structure in structures:
+        if int(structure.pbc.sum()) == 1:
+            raise DataError(
+                f"{structure.source}: one periodic direction ({structure.pbc.tolist()}) has no "
+                'Coulomb sum. Give the wire vacuum on both sides and pbc="T T T", or train '
+                "without charges (model.charges: false)"
             )
 
 

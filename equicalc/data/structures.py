@@ -7,7 +7,7 @@ them stops here with the file and the number of the structure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,11 @@ class Structure:
         return len(self.symbols)
 
 
-def read_structures(path: str | Path) -> list[Structure]:
+# What can have another name in a file.
+LABELS = ("energy", "forces", "stress", "charges", "dipole", "born_effective_charges")
+
+
+def read_structures(path: str | Path, keys: Mapping[str, str] | None = None) -> list[Structure]:
     """Read all structures of a file with their labels.
 
     Parameters
@@ -88,6 +92,8 @@ def read_structures(path: str | Path) -> list[Structure]:
         Extended XYZ, or another format that ASE reads with energies and forces. Energy, forces and
         stress are the calculator's results; ``charge`` (total charge), ``weight``, ``dipole``,
         ``polarizability`` in ``info``, ``charges`` and ``born_effective_charges`` in ``arrays``.
+    keys : mapping, optional
+        Other names of labels in the file: ``{"energy": "REF_energy"}``.
 
     Returns
     -------
@@ -115,12 +121,16 @@ def read_structures(path: str | Path) -> list[Structure]:
         ) from None
     if not frames:
         raise DataError(f"the data file '{path}' holds no structures")
-    return from_atoms(frames, str(path))
+    return from_atoms(frames, str(path), keys)
 
 
-def from_atoms(frames: Iterable[Atoms], source: str = "structures") -> list[Structure]:
-    """Turn ASE structures with results into `Structure`s; DataError as `read_structures`."""
-    return [_convert(atoms, f"{source}, structure {i}") for i, atoms in enumerate(frames)]
+def from_atoms(
+    frames: Iterable[Atoms], source: str = "structures", keys: Mapping[str, str] | None = None
+) -> list[Structure]:
+    """Turn ASE structures with results into `Structure`s; `keys`, DataError: `read_structures`."""
+    return [
+        _convert(atoms, f"{source}, structure {i}", keys or {}) for i, atoms in enumerate(frames)
+    ]
 
 
 def file_hash(paths: Sequence[str | Path]) -> str:
@@ -131,7 +141,7 @@ def file_hash(paths: Sequence[str | Path]) -> str:
     return digest.hexdigest()
 
 
-def _convert(atoms: Atoms, source: str) -> Structure:
+def _convert(atoms: Atoms, source: str, keys: Mapping[str, str]) -> Structure:
     """Check and convert one ASE structure."""
     n = len(atoms)
     if n == 0:
@@ -144,16 +154,24 @@ def _convert(atoms: Atoms, source: str) -> Structure:
         )
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
 
-    def label(name: str, shape: tuple[int, ...], *places: dict[str, Any]) -> Array | None:
-        for place in (results, *places):
-            if place.get(name) is not None:
-                return check_array(place[name], shape, name, source)
+    def find(name: str) -> Any:
+        key = keys.get(name, name)
+        # Energies, forces and stress under their own names are results and nothing else: ASE puts
+        # them there, and what is left in `info` or `arrays` may be anybody's.
+        plain = name in ("energy", "forces", "stress") and key == name
+        for place in (results,) if plain else (results, atoms.info, atoms.arrays):
+            if place.get(key) is not None:
+                return place[key]
         return None
 
+    def label(name: str, shape: tuple[int, ...]) -> Array | None:
+        value = find(name)
+        return None if value is None else check_array(value, shape, keys.get(name, name), source)
+
     energy = label("energy", ())
-    if energy is None:
-        energy = label("free_energy", ())
-    born = label("born_effective_charges", (n, 9), atoms.arrays)
+    if energy is None and "energy" not in keys and results.get("free_energy") is not None:
+        energy = check_array(results["free_energy"], (), "free_energy", source)
+    born = label("born_effective_charges", (n, 9))
     return Structure(
         symbols=symbols,
         positions=check_array(atoms.positions, (n, 3), "positions", source),
@@ -164,9 +182,9 @@ def _convert(atoms: Atoms, source: str) -> Structure:
         weight=_weight(atoms, source),
         energy=None if energy is None else float(energy),
         forces=label("forces", (n, 3)),
-        stress=_stress(results.get("stress"), source),
-        charges=label("charges", (n,), atoms.arrays),
-        dipole=label("dipole", (3,), atoms.info),
+        stress=_stress(find("stress"), source),
+        charges=label("charges", (n,)),
+        dipole=label("dipole", (3,)),
         born=None if born is None else born.reshape(n, 3, 3),
         epsilon_inf=_epsilon_inf(atoms, results, source),
     )

@@ -13,6 +13,7 @@ from typing import Any, Union
 
 import yaml
 
+from equicalc.data.structures import LABELS
 from equicalc.errors import ConfigError
 from equicalc.nn import NetworkConfig
 from equicalc.train.loss import TERMS, LossShape, LossWeights
@@ -74,6 +75,9 @@ class DataSection:
         Leave out structures this far (eV/atom) above the lowest one of the same composition.
     max_force : float, optional
         Leave out structures with a larger force on an atom, eV/angstrom.
+    keys : dict of str to str
+        Names in the files of ``energy``, ``forces``, ``stress``, ``charges``, ``dipole`` and
+        ``born_effective_charges`` when they are not these: ``{energy: REF_energy}``.
     """
 
     train: list[str] = field(default_factory=list)
@@ -82,6 +86,7 @@ class DataSection:
     split_seed: int = 0
     max_energy_above_min: float | None = None
     max_force: float | None = None
+    keys: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -434,6 +439,12 @@ def _check_values(config: Config, source: str) -> None:
     training, data, loss, run = config.training, config.data, config.loss, config.run
     require(bool(data.train), "data.train", "one extended-XYZ file or a list of them")
     require(0.0 < data.validation_fraction < 1.0, "data.validation_fraction", "between 0 and 1")
+    for key in data.keys:
+        if key not in LABELS:
+            raise ConfigError(
+                f"{source}: data.keys has '{key}'{closest(key, LABELS)}; expected names of "
+                f"{', '.join(LABELS)}"
+            )
     for key in ("max_energy_above_min", "max_force"):
         value = getattr(data, key)
         require(value is None or value > 0.0, f"data.{key}", "positive")

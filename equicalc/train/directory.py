@@ -19,7 +19,7 @@ FREE_ON_RESUME: dict[str, set[str] | None] = {
 }
 
 
-def prepare_directory(directory: Path, config: Config, resume: bool) -> None:
+def prepare_directory(directory: Path, config: Config, resume: bool, sha256: str) -> None:
     """Make the run directory, or check that its checkpoint belongs to this configuration."""
     existing = directory / "checkpoint.pt"
     if resume:
@@ -28,8 +28,13 @@ def prepare_directory(directory: Path, config: Config, resume: bool) -> None:
                 f"nothing to resume: no '{existing}'. Start the run without --resume, or set "
                 "run.directory to that of the earlier run"
             )
-        stored = checkpoint.load(existing, checkpoint.CHECKPOINT_KIND)["config"]
-        _check_same(stored, config.to_dict())
+        stored = checkpoint.load(existing, checkpoint.CHECKPOINT_KIND)
+        _check_same(stored["config"], config.to_dict())
+        if stored["data"]["sha256"] != sha256:
+            raise ConfigError(
+                f"cannot resume: the contents of {', '.join(stored['data']['files'])} changed "
+                "since the run was started. Put the old data back, or start a new run"
+            )
     elif existing.exists():
         raise ConfigError(
             f"'{directory}' holds a run already. Continue it with --resume, remove it, or set "
@@ -54,7 +59,8 @@ def _check_same(stored: dict[str, Any], now: dict[str, Any]) -> None:
         if free is None:
             continue
         for key, value in values.items():
-            before = stored.get(section, {}).get(key)
+            # A key that the checkpoint does not know yet had its default.
+            before = stored.get(section, {}).get(key, value)
             if key not in free and before != value:
                 raise ConfigError(
                     f"cannot resume with another {section}.{key}: the run was started with "

@@ -12,6 +12,7 @@ import torch
 
 from equicalc.data.batch import Batch, make_sample
 from equicalc.data.selection import (
+    check_boundaries,
     check_elements,
     check_training_labels,
     elements_of,
@@ -74,9 +75,11 @@ def run(
     config.model.elements = config.model.elements or elements_of(training)
     check_elements([*training, *validation], config.model.elements)
     config.model.network(config.model.elements)
+    if config.model.charges:
+        check_boundaries([*training, *validation])
     _check_labels(config, training)
     _check_device(config)
-    prepare_directory(directory, config, resume)
+    prepare_directory(directory, config, resume, data_hash(config))
     cuda = config.run.device.startswith("cuda")
     try:
         in_team(config.run.devices, cuda, _work, config, training, validation, resume, stop_after)
@@ -91,7 +94,7 @@ def load_data(config: Config) -> tuple[list[Structure], list[Structure]]:
     data = config.data
 
     def read(paths: list[str]) -> list[Structure]:
-        structures = [s for path in paths for s in read_structures(path)]
+        structures = [s for path in paths for s in read_structures(path, data.keys)]
         check_training_labels(structures)
         return select(structures, data.max_energy_above_min, data.max_force)
 
@@ -198,6 +201,11 @@ def progress_bar(config: Config, done: int) -> Any:
     )
 
 
+def data_hash(config: Config) -> str:
+    """SHA-256 of all data files of a configuration."""
+    return file_hash([*config.data.train, *(config.data.validation or [])])
+
+
 def header(
     config: Config, training: list[Structure], validation: list[Structure]
 ) -> dict[str, Any]:
@@ -210,7 +218,7 @@ def header(
         "training_dtype": config.run.dtype,
         "data": {
             "files": [Path(f).name for f in files],
-            "sha256": file_hash(files),
+            "sha256": data_hash(config),
             "n_training": len(training),
             "n_validation": len(validation),
         },

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from equicalc.data.batch import Batch, collate
+from equicalc.data.batch import Batch, collate, without_labels
 from equicalc.errors import EquicalcError
 from equicalc.train import checkpoint, loss
 from equicalc.train.config import Config
@@ -122,9 +122,7 @@ class Trainer:
         mine = chosen[self.team.rank :: self.team.size]
         if mine:
             return collate([self.training[i] for i in mine]), counts
-        spare = self.training[chosen[0]]
-        nothing = {f"has_{t}": torch.zeros_like(spare.has_energy) for t in loss.TERMS}
-        return dataclasses.replace(spare, **nothing), counts
+        return without_labels(self.training[chosen[0]]), counts
 
     def order(self, epoch: int) -> list[int]:
         """Order of the training structures in an epoch: depends on seed and epoch only."""

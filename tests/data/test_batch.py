@@ -1,11 +1,13 @@
 """Graphs and batches."""
 
 import numpy as np
+import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
 
 from equicalc.data import collate, from_atoms, make_sample
+from equicalc.errors import DataError
 
 CUTOFF = 4.0
 
@@ -46,6 +48,18 @@ def test_labels_that_are_not_in_the_data_are_marked():
     assert not batch.has_energy.any()
     assert not batch.has_forces.any()
     assert torch.equal(batch.energy, torch.zeros(2, dtype=torch.float64))
+
+
+def test_atoms_on_each_other_are_named():
+    atoms = Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 0.01]])
+    with pytest.raises(DataError, match=r"structure 0: atoms \d and \d are 0.01 angstrom apart"):
+        make_sample(from_atoms([atoms])[0], ["Na", "Cl"], CUTOFF)
+
+
+def test_a_flat_cell_is_named():
+    atoms = Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2]], cell=[5, 5, 0], pbc=True)
+    with pytest.raises(DataError, match="structure 0: the periodic cell vectors"):
+        make_sample(from_atoms([atoms])[0], ["Na", "Cl"], CUTOFF)
 
 
 def test_stress_needs_a_volume_and_a_dipole_needs_an_open_system():

@@ -9,6 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from equicalc.data import from_atoms, read_structures
 from equicalc.data.selection import (
+    check_boundaries,
     check_elements,
     check_training_labels,
     elements_of,
@@ -96,6 +97,30 @@ def test_training_needs_energy_and_forces(missing, words):
     structures = from_atoms([labelled(), labelled(**{missing: None})], "file.xyz")
     with pytest.raises(DataError, match=f"file.xyz, structure 1: {words}"):
         check_training_labels(structures)
+
+
+def test_labels_may_have_other_names(tmp_path):
+    atoms = labelled()
+    plain = atoms.copy()
+    plain.info["REF_energy"] = -7.0
+    plain.arrays["REF_forces"] = np.full((2, 3), 0.5)
+    plain.info["REF_stress"] = np.arange(1.0, 7.0)
+    ase.io.write(tmp_path / "ref.xyz", plain)
+    names = {"energy": "REF_energy", "forces": "REF_forces", "stress": "REF_stress"}
+    structure = read_structures(tmp_path / "ref.xyz", names)[0]
+    assert structure.energy == -7.0
+    assert np.array_equal(structure.forces, np.full((2, 3), 0.5))
+    assert structure.stress[0, 1] == 6.0
+    without = read_structures(tmp_path / "ref.xyz")
+    with pytest.raises(DataError, match=r"no energy.*data.keys: {energy: NAME}"):
+        check_training_labels(without)
+
+
+def test_a_wire_has_no_coulomb_sum():
+    wire = labelled()
+    wire.pbc = [False, False, True]
+    with pytest.raises(DataError, match=r"structure 1: one periodic direction"):
+        check_boundaries(from_atoms([labelled(), wire]))
 
 
 def test_elements_outside_the_model_are_named():

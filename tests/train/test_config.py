@@ -45,6 +45,10 @@ def parse(**sections):
         ),
         ({"run": {"dtype": "float16"}}, "run.dtype is 'float16'; it must be float32 or float64"),
         ({"model": {"charges": False}, "loss": {"born": 1}}, "loss.born is 1.0; it must be 0 for"),
+        (
+            {"data": {"train": "a.xyz", "keys": {"enrgy": "E"}}},
+            "data.keys has 'enrgy'. Did you mean 'energy'",
+        ),
         ({"data": {}}, r"data.train is \[\]; it must be one extended-XYZ file"),
     ],
 )

@@ -188,6 +188,14 @@ def test_a_resumed_run_must_be_the_same_run(write_config):
     run(path, resume=True, overrides={"training.checkpoint_every": 2, "training.patience": 5})
 
 
+def test_a_resumed_run_must_have_the_same_data(write_config, data_file, frames):
+    path = write_config(training__max_epochs=2)
+    run(path, stop_after=1)
+    ase.io.write(data_file, frames[:-1])
+    with pytest.raises(ConfigError, match=r"the contents of data.xyz changed"):
+        run(path, resume=True)
+
+
 def test_patience_ends_a_run_that_does_not_improve(write_config):
     path = write_config(
         training__max_epochs=50, training__patience=2, training__learning_rate=1e-12
