@@ -112,16 +112,17 @@ class NinjaBuild(build_ext):
         with (NINJA_DIR / "lock").open("w") as lock:
             # Two builds of one tree would write the same objects.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._run_ninja()
+            self._run_ninja(lock.fileno())
 
-    def _run_ninja(self) -> None:
+    def _run_ninja(self, lock: int) -> None:
         script = NINJA_DIR / "build.ninja"
         script.write_text(ninja_script(self.extensions))
         for ext in self.extensions:
             # One by one, so that an error in the plugin leaves the rest usable.
             built = NINJA_DIR / f"{ext.name.split('.')[-1]}.so"
             command = [sys.executable, "-m", "ninja", "-f", str(script), str(built)]
-            subprocess.run(command, cwd=ROOT, check=True)
+            # Ninja holds the lock too: it may outlive an interrupted setup.
+            subprocess.run(command, cwd=ROOT, check=True, pass_fds=(lock,))
             target = Path(self.get_ext_fullpath(ext.name))
             target.parent.mkdir(parents=True, exist_ok=True)
             # Replaced, not overwritten: a running program keeps the file it has mapped.

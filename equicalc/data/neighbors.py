@@ -206,7 +206,7 @@ class NeighborList:
         return _Reference(
             positions=points.copy(),
             cell=box,
-            inverse_cell=np.linalg.inv(box),
+            inverse_cell=np.asarray(np.linalg.inv(box), dtype=np.float64),
             pbc=pbc,
             candidates=torch.from_numpy(pairs),
             shifts=torch.from_numpy(shifts),

@@ -1,0 +1,88 @@
+"""Types of the compiled module; what the functions do is said in csrc/*.h."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Array = npt.NDArray[np.float64]
+
+FORMAT_VERSION: int
+
+class ModelInfo:
+    format_version: int
+    name: str
+    elements: list[str]
+    cutoff: float
+    n_layers: int
+    exchange_width: int
+    has_charges: bool
+    sigma: float
+    nominal_charges: list[float]
+    json: str
+
+class Model:
+    @staticmethod
+    def load(path: str, dtype: str = "float64", device: str = "cpu") -> Model: ...
+    @property
+    def info(self) -> ModelInfo: ...
+
+class HaloExchange:
+    def __init__(self) -> None: ...
+    def forward(self, local: Tensor, n_total: int) -> Tensor: ...
+    def reverse(self, grad_total: Tensor, n_local: int) -> Tensor: ...
+
+class ForwardResult:
+    energies: Tensor
+    raw_charges: Tensor
+    weights: Tensor
+
+class Evaluator:
+    def __init__(self, model: Model) -> None: ...
+    def forward(
+        self,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        n_local: int,
+        exchange: HaloExchange | None = None,
+    ) -> ForwardResult: ...
+    def backward(
+        self, charge_gradient: Tensor | None, exchange: HaloExchange | None = None
+    ) -> Tensor: ...
+
+def select_edges(
+    positions: Tensor, cell: Tensor, candidates: Tensor, shifts: Tensor, cutoff: float
+) -> tuple[Tensor, Tensor]: ...
+def scatter_edges(
+    edge_index: Tensor, edge_vectors: Tensor, edge_gradients: Tensor, n_local: int, n_total: int
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def coulomb_bulk(
+    charges: Array,
+    positions: Array,
+    cell: Array,
+    sigma: float,
+    taper_inner: float,
+    taper_outer: float,
+    atom_virials: bool,
+    threads: int,
+) -> dict[str, Any]: ...
+def coulomb_open(
+    charges: Array, positions: Array, sigma: float, atom_virials: bool, threads: int
+) -> dict[str, Any]: ...
+
+class CoulombMesh:
+    def __init__(
+        self,
+        cell: Array,
+        points: list[int],
+        order: int,
+        sigma: float,
+        taper_inner: float,
+        taper_outer: float,
+        threads: int,
+    ) -> None: ...
+    def spread(self, charges: Array, positions: Array) -> Array: ...
+    def convolve(self, spectrum: npt.NDArray[np.complex128]) -> None: ...
+    def gather(self, potential: Array) -> dict[str, Any]: ...

@@ -1,0 +1,51 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+TINY_CUTOFF = 4.0
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small, randomly initialised network for K and Cl with charges, exported to a file."""
+    return export_tiny(tmp_path_factory.mktemp("tiny") / "tiny.pt", charges=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_without_charges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without charges: short range only."""
+    return export_tiny(tmp_path_factory.mktemp("tiny") / "short.pt", charges=False)
+
+
+def export_tiny(path: Path, charges: bool) -> Path:
+    from equicalc.deploy import export_network
+    from equicalc.nn import EquiNetwork, NetworkConfig
+
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        network = EquiNetwork(
+            NetworkConfig(
+                elements=["K", "Cl"],
+                cutoff=TINY_CUTOFF,
+                channels=4,
+                n_bessel=6,
+                n_radial=4,
+                radial_hidden=8,
+                readout_hidden=8,
+                charges=charges,
+            )
+        )
+        network.set_statistics(
+            reference_energies={"K": -1.3, "Cl": -2.1},
+            energy_scale=0.5,
+            mean_neighbours=12.0,
+            nominal_charges={"K": 0.7, "Cl": -0.7},
+        )
+        with torch.no_grad():
+            # Readouts may start at zero; a test must see every part of the network at work.
+            for parameter in network.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return export_network(network, path)
