@@ -9,7 +9,7 @@ import yaml
 
 from equicalc.errors import ConfigError
 from equicalc.train import checkpoint
-from equicalc.train.config import Config
+from equicalc.train.settings import Config
 
 # Settings which a resumed run may change: where and how long, not what.
 FREE_ON_RESUME: dict[str, set[str] | None] = {

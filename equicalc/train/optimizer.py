@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from equicalc.train.config import TrainingSection
+from equicalc.train.settings import TrainingSection
 
 
 def make_optimizer(network: torch.nn.Module, settings: TrainingSection) -> torch.optim.AdamW:

@@ -23,10 +23,11 @@ from equicalc.data.structures import Structure, file_hash, read_structures
 from equicalc.errors import ConfigError
 from equicalc.evaluate import compare
 from equicalc.train import checkpoint
-from equicalc.train.config import Config, load_config
+from equicalc.train.config import load_config
 from equicalc.train.directory import interruption_message, prepare_directory
 from equicalc.train.plots import draw_loss, draw_parity
 from equicalc.train.potential import Potential
+from equicalc.train.settings import Config
 from equicalc.train.start import load_best, make_network
 from equicalc.train.team import Team, in_team
 from equicalc.train.trainer import Trainer, TrainingInterrupted, log_columns
@@ -43,7 +44,7 @@ def run(
     Parameters
     ----------
     config_path : str or Path
-        YAML file, see `equicalc.train.config`.
+        YAML file, see `equicalc.train.settings`.
     resume : bool
         Go on from the checkpoint in the run directory.
     overrides : mapping, optional

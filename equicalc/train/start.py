@@ -18,8 +18,8 @@ from equicalc.data.structures import Structure
 from equicalc.errors import ConfigError, DataError
 from equicalc.nn import EquiNetwork, NetworkConfig
 from equicalc.train import checkpoint
-from equicalc.train.config import Config
 from equicalc.train.potential import Potential
+from equicalc.train.settings import Config
 
 
 def make_network(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -14,9 +13,9 @@ import torch
 from equicalc.data.batch import Batch, collate, without_labels
 from equicalc.errors import EquicalcError
 from equicalc.train import checkpoint, loss
-from equicalc.train.config import Config
 from equicalc.train.optimizer import AveragedWeights, learning_rate, make_optimizer
 from equicalc.train.potential import Potential
+from equicalc.train.settings import Config
 from equicalc.train.team import Team
 
 # Columns of log.csv. Errors are root mean squares over all values; losses as configured.

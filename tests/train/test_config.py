@@ -3,8 +3,9 @@
 import pytest
 
 from equicalc.errors import ConfigError
-from equicalc.train.config import SECTIONS, load_config, parse_config
+from equicalc.train.config import load_config, parse_config
 from equicalc.train.loss import LossWeights
+from equicalc.train.settings import SECTIONS
 
 MINIMAL = {"data": {"train": "a.xyz"}}
 
