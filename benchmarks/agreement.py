@@ -81,16 +81,17 @@ def training_graph(path: Path) -> Callable[[Atoms], dict[str, np.ndarray]]:
     from equicalc.train.potential import Potential
 
     config = NetworkConfig(**read_metadata(path)["network"])
-    network = EquiNetwork(config)
+    network = EquiNetwork(config).double()
     exported = torch.jit.load(str(path)).state_dict()
-    network.load_state_dict({k.removeprefix("network."): v for k, v in exported.items()})
-    potential = Potential(network.double(), accuracy=TIGHT["ase"][1])
+    # the archive holds constant tables too, which the network builds itself
+    network.load_state_dict({key: exported[f"network.{key}"] for key in network.state_dict()})
+    potential = Potential(network, accuracy=TIGHT["ase"][1])
 
     def compute(atoms: Atoms) -> dict[str, np.ndarray]:
         sample = make_sample(from_atoms([atoms])[0], config.elements, config.cutoff)
         result = potential(collate([sample]), need_stress=True)
         return {
-            "energy": float(result.energy[0]),
+            "energy": result.energy[0].item(),
             "forces": result.forces.detach().numpy(),
             "stress": result.stress[0].detach().numpy(),
             "charges": result.charges.detach().numpy(),

@@ -132,6 +132,12 @@ def _evaluate(commands) -> None:  # type: ignore[no-untyped-def]
     parser.add_argument(
         "--align", action="store_true", help="remove the mean energy difference per atom first"
     )
+    parser.add_argument(
+        "--within",
+        type=float,
+        metavar="EV",
+        help="leave out structures this far (eV/atom) above the lowest of their composition",
+    )
     _device_options(parser)
 
 

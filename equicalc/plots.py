@@ -191,7 +191,7 @@ def parity(
         axis.text(
             0.04,
             0.96,
-            f"RMSE {rmse:.3g}\nMAE {mae:.3g}",
+            f"RMSE {rmse:.3g}\nMAE {mae:.3g}\n{units[name]}",
             transform=axis.transAxes,
             va="top",
             fontsize=9,

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read
@@ -28,7 +29,9 @@ ELEMENTS = ["K", "Cl"]
 TEMPERATURE = 300.0  # K
 TIMESTEP_FS = 2.0
 RECORD_EVERY = 10  # steps
-MD_SECONDS = 60.0  # for each of the three molecular dynamics runs
+MD_SECONDS = 180.0  # for the three molecular dynamics runs together
+RANKS = (1, 2)
+TRIAL_STEPS = 20
 MOST_STEPS = 3000
 FEWEST_STEPS = 200
 
@@ -66,7 +69,7 @@ def main() -> None:
     """Run the tour."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="kcl", help="model file or shipped name")
-    parser.add_argument("--seconds", type=float, default=MD_SECONDS, help="for each MD run")
+    parser.add_argument("--seconds", type=float, default=MD_SECONDS, help="for the MD runs")
     options = parser.parse_args()
     model = str(Path(options.model).resolve()) if Path(options.model).is_file() else options.model
     story = Story("demo", 5)
@@ -83,22 +86,21 @@ def main() -> None:
     )
 
     story.chapter("one structure, 64 atoms displaced by 0.1 Å: ASE against LAMMPS")
-    crystal = relaxed.atoms.repeat(2)
-    points = compare_single_points(story, model, crystal)
+    points = compare_single_points(story, model, relaxed.atoms.repeat(2))
 
-    story.chapter(f"NPT at {TEMPERATURE:.0f} K in ASE")
-    runs, frames, speeds = {}, {}, {}
-    ase_label = "ASE"
-    crystal.calc = calculator
-    runs[ase_label], frames[ase_label], speeds[ase_label] = ase_npt(crystal, options.seconds)
-
-    story.chapter(f"NPT at {TEMPERATURE:.0f} K in LAMMPS on 1 and 2 MPI ranks")
     start = relaxed.atoms.repeat(2)
-    for ranks in (1, 2):
-        label = f"LAMMPS, {ranks} rank{'s' if ranks > 1 else ''}"
-        runs[label], frames[label], speeds[label] = lammps_npt(
-            story, model, start, ranks, options.seconds
-        )
+    start.calc = calculator
+    steps = affordable_steps(
+        options.seconds, [ase_speed(start), *lammps_speeds(story, model, start)]
+    )
+    story.chapter(f"{steps} steps of NPT at {TEMPERATURE:.0f} K in ASE")
+    runs, frames, speeds = {}, {}, {}
+    runs["ASE"], frames["ASE"], speeds["ASE"] = ase_npt(start.copy(), calculator, steps)
+
+    story.chapter("the same in LAMMPS on 1 and 2 MPI ranks; the input deck is")
+    for ranks in RANKS:
+        label = lammps_label(ranks)
+        runs[label], frames[label], speeds[label] = lammps_npt(story, model, start, ranks, steps)
 
     story.chapter("table and pictures")
     pictures = draw(story, model, calculator, runs, frames)
@@ -122,35 +124,60 @@ def compare_single_points(story: Story, model: str, crystal: Atoms) -> dict[str,
             "n_atoms": len(atoms),
         }
     }
-    for ranks in (1, 2):
+    for ranks in RANKS:
         folder = story.folder / f"single_point_{ranks}"
         point = single_point(atoms, model, ELEMENTS, folder, ranks=ranks, kspace=TIGHT_KSPACE)
-        results[f"LAMMPS, {ranks} rank{'s' if ranks > 1 else ''}"] = point
+        results[lammps_label(ranks)] = point
         print(f"  LAMMPS, {ranks} rank(s): {point['energy'] / len(atoms):.12f} eV/atom")
     print(f"  ASE:              {results['ASE']['energy'] / len(atoms):.12f} eV/atom")
     return results
 
 
-def affordable_steps(seconds: float, seconds_per_step: float) -> int:
-    """Return how many steps fit into the time, within limits that keep the pictures readable."""
-    steps = int(np.clip(seconds / seconds_per_step, FEWEST_STEPS, MOST_STEPS))
+def affordable_steps(seconds: float, seconds_per_step: list[float]) -> int:
+    """Return how many steps of each run fit into the time of all, within readable limits."""
+    steps = int(np.clip(seconds / sum(seconds_per_step), FEWEST_STEPS, MOST_STEPS))
     return steps - steps % (10 * RECORD_EVERY)
 
 
-def ase_npt(atoms: Atoms, seconds: float) -> tuple[dict, list[Atoms], float]:
-    """Run NPT in ASE; return its records, frames and microseconds per atom and step."""
-    settings = MDSettings(
-        "npt", TEMPERATURE, timestep_fs=TIMESTEP_FS, interval=RECORD_EVERY, tau_p_fs=1000.0, seed=3
+def npt_settings(steps: int) -> MDSettings:
+    """Return what ASE does: the same ensemble and time scales as in the LAMMPS deck."""
+    return MDSettings(
+        "npt",
+        TEMPERATURE,
+        timestep_fs=TIMESTEP_FS,
+        steps=steps,
+        tau_t_fs=100.0,
+        tau_p_fs=1000.0,
+        seed=3,
+        interval=RECORD_EVERY,
     )
+
+
+def ase_speed(atoms: Atoms) -> float:
+    """Return seconds per step in ASE."""
     trial = atoms.copy()
     trial.calc = atoms.calc
-    settings.steps = 20
-    run_md(trial, settings)  # the first steps allocate and compile
+    run_md(trial, npt_settings(10))  # the first steps allocate
     began = time.perf_counter()
-    run_md(trial, settings)
-    settings.steps = affordable_steps(seconds, (time.perf_counter() - began) / 20)
+    run_md(trial, npt_settings(TRIAL_STEPS))
+    return (time.perf_counter() - began) / TRIAL_STEPS
 
-    progress = bar(settings.steps, "ASE NPT")
+
+def lammps_speeds(story: Story, model: str, atoms: Atoms) -> list[float]:
+    """Return seconds per step in LAMMPS on each number of ranks."""
+    return [
+        run_deck(write_deck(story, model, atoms, ranks, TRIAL_STEPS), ranks).loop_times[-1]
+        / TRIAL_STEPS
+        for ranks in RANKS
+    ]
+
+
+def ase_npt(
+    atoms: Atoms, calculator: EquiCalculator, steps: int
+) -> tuple[dict, list[Atoms], float]:
+    """Run NPT in ASE; return its records, frames and microseconds per atom and step."""
+    atoms.calc = calculator
+    progress = bar(steps, "ASE NPT")
     frames: list[Atoms] = []
 
     def record(atoms: Atoms, values: dict[str, float]) -> None:
@@ -159,41 +186,44 @@ def ase_npt(atoms: Atoms, seconds: float) -> tuple[dict, list[Atoms], float]:
             frames.append(atoms.copy())
 
     began = time.perf_counter()
-    records = run_md(atoms, settings, on_record=record)
+    records = run_md(atoms, npt_settings(steps), on_record=record)
     elapsed = time.perf_counter() - began
     progress.close()
-    return records, frames, 1e6 * elapsed / settings.steps / len(atoms)
+    return records, frames, 1e6 * elapsed / steps / len(atoms)
 
 
-def lammps_npt(
-    story: Story, model: str, atoms: Atoms, ranks: int, seconds: float
-) -> tuple[dict, list[Atoms], float]:
-    """Run NPT in LAMMPS; return its records, frames and microseconds per atom and step."""
+def lammps_label(ranks: int) -> str:
+    """Return the name of a column of the table."""
+    return f"LAMMPS, {ranks} rank{'s' if ranks > 1 else ''}"
+
+
+def write_deck(story: Story, model: str, atoms: Atoms, ranks: int, steps: int) -> Path:
+    """Write data file and input deck of a LAMMPS run and return the deck."""
     name = f"npt_{ranks}"
     write_data(story.folder / f"{name}.data", atoms, ELEMENTS)
     deck = story.folder / f"in.{name}"
-
-    def write_deck(steps: int) -> None:
-        deck.write_text(
-            DECK.format(
-                data=f"{name}.data",
-                model=model,
-                name=name,
-                temperature=TEMPERATURE,
-                timestep=TIMESTEP_FS / 1000.0,
-                every=RECORD_EVERY,
-                dump_every=5 * RECORD_EVERY,
-                steps=steps,
-            )
+    deck.write_text(
+        DECK.format(
+            data=f"{name}.data",
+            model=model,
+            name=name,
+            temperature=TEMPERATURE,
+            timestep=TIMESTEP_FS / 1000.0,
+            every=RECORD_EVERY,
+            dump_every=5 * RECORD_EVERY,
+            steps=steps,
         )
+    )
+    return deck
 
-    write_deck(40)
-    trial = run_deck(deck, ranks)
-    steps = affordable_steps(seconds, trial.loop_times[-1] / 40)
-    write_deck(steps)
+
+def lammps_npt(
+    story: Story, model: str, atoms: Atoms, ranks: int, steps: int
+) -> tuple[dict, list[Atoms], float]:
+    """Run NPT in LAMMPS; return its records, frames and microseconds per atom and step."""
+    deck = write_deck(story, model, atoms, ranks, steps)
     if ranks == 1:
-        print(f"  {deck}:\n")
-        print("\n".join(f"    {line}" for line in deck.read_text().splitlines()) + "\n")
+        print("\n" + "\n".join(f"    {line}" for line in deck.read_text().splitlines()) + "\n")
     command = "lmp" if ranks == 1 else f"mpirun -np {ranks} lmp"
     run = run_deck(deck, ranks, on_line=ThermoProgress(steps, f"{command} -in {deck.name}"))
     thermo = run.thermo[-1]
@@ -203,7 +233,7 @@ def lammps_npt(
         "potential_energy_eV": thermo["PotEng"],
         "volume_A3": thermo["Volume"],
     }
-    frames = read(story.folder / f"{name}.dump", ":", format="lammps-dump-text")
+    frames = read(story.folder / f"npt_{ranks}.dump", ":", format="lammps-dump-text")
     return records, frames, 1e6 * run.loop_times[-1] / steps / len(atoms)
 
 
@@ -286,7 +316,8 @@ def result_table(lattice_constant: float, points: dict, runs: dict, speeds: dict
     ]
     note = (
         f"\nfloat64, {n_atoms} atoms; comparison with {TIGHT_KSPACE!r}, NPT with 'pppm 1.0e-5';"
-        f"\n{os.cpu_count()} CPU cores, ASE with all of them, LAMMPS with one thread per rank"
+        f"\nASE with {torch.get_num_threads()} thread(s), LAMMPS with one thread per rank, "
+        f"on {os.cpu_count()} CPU cores"
     )
     return table(["", *labels], rows) + note
 

@@ -28,10 +28,13 @@ PLOTTED = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "charges
 def evaluate(options: argparse.Namespace) -> None:
     """Print the errors as a table or as JSON, and draw the parity plot when asked for."""
     check_writable(options.plot, PICTURES)
+    from equicalc.data.selection import select
     from equicalc.data.structures import read_structures
     from equicalc.evaluate import compare
 
     structures = read_structures(options.data)
+    if options.within is not None:
+        structures = select(structures, max_energy_above_min=options.within)
     calculator = _Counting(make_calculator(options), len(structures))
     try:
         comparison = compare(calculator, structures)
