@@ -73,6 +73,29 @@ def test_zero_charges_of_the_data_file_do_not_matter(bench, tiny_model):
     assert without["PotEng"][-1] == with_charges["PotEng"][-1]
 
 
+def test_atoms_created_after_the_pair_style_get_nominal_charges_too(bench, tiny_model):
+    deck = f"""units metal
+atom_style charge
+lattice custom 6.29 basis 0 0 0 basis 0 0.5 0.5 basis 0.5 0 0.5 basis 0.5 0.5 0 &
+  basis 0.5 0 0 basis 0 0.5 0 basis 0 0 0.5 basis 0.5 0.5 0.5
+region r block 0 2 0 2 0 2
+create_box 2 r
+mass * 36.0
+kspace_style pppm 1.0e-5
+pair_style equicalc
+pair_coeff * * {tiny_model} K Cl
+create_atoms 2 box basis 1 1 basis 2 1 basis 3 1 basis 4 1
+thermo_style custom step atoms pe
+run 0
+"""
+    found = bench.run(deck)
+    atoms = bench.salt(rattle=0.0)
+    expected = bench.from_ase(atoms, tiny_model)["energy"]
+    assert found.thermo[-1]["Atoms"][-1] == len(atoms)
+    assert abs(found.thermo[-1]["PotEng"][-1] - expected) < ENERGY
+    assert "no charge" not in found.log
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_cluster_agrees_with_ase_without_a_kspace_style(bench, tiny_model, ranks):
     atoms = bench.salt((1, 1, 1))
