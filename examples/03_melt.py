@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -61,7 +62,7 @@ def main() -> None:
     for pair in (("Cl", "Na"), ("Cl", "K")):
         peak = radii[np.argmax(functions[pair])]
         rows += [[f"first peak of g(r), {pair[1]}-{pair[0]} (Å)", f"{peak:.2f}"]]
-    text = table([f"(Na,K)Cl, {n_atoms} atoms", options.model], rows)
+    text = table([f"(Na,K)Cl, {n_atoms} atoms", Path(options.model).stem], rows)
     (story.folder / "table.txt").write_text(text + "\n")
     print(text)
 
