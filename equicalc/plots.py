@@ -118,8 +118,12 @@ def rdfs(
     pairs = sorted({pair for run in runs.values() for pair in run})
     if not pairs:
         raise DataError("nothing to draw: no radial distribution function was given")
-    figure, axes = new_figure(len(pairs), 1, (6.4, 1.2 + 1.7 * len(pairs)))
-    for axis, pair in zip(axes[:, 0], pairs, strict=True):
+    columns = 1 if len(pairs) <= 3 else 2
+    n_rows = -(-len(pairs) // columns)
+    figure, axes = new_figure(n_rows, columns, (2.2 + 4.2 * columns, 1.2 + 1.7 * n_rows))
+    for axis in axes.flat[len(pairs) :]:
+        axis.set_axis_off()
+    for axis, pair in zip(axes.flat, pairs, strict=False):
         axis.axhline(1.0, color=GREY, linewidth=0.7)
         for number, (name, functions) in enumerate(runs.items()):
             if pair in functions:
@@ -135,9 +139,8 @@ def rdfs(
         axis.set_ylim(bottom=0.0)
         axis.set_xlim(0.0, float(radii[-1]))
         axis.set_title(f"{pair[0]}–{pair[1]}", loc="left", fontsize=10)
-    for axis in axes[:-1, 0]:
-        axis.tick_params(labelbottom=False)
-    axes[-1, 0].set_xlabel("distance r (Å)")
+    for axis in axes[-1]:
+        axis.set_xlabel("distance r (Å)")
     axes[0, 0].legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
     return figure
