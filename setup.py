@@ -144,7 +144,6 @@ def ninja_script(exts: list[Extension]) -> str:
         "rule compile",
         "  command = c++ -MMD -MF $out.d $flags $extra -Icsrc -c $in -o $out",
         "  depfile = $out.d",
-        "  deps = gcc",
         "rule link",
         "  command = c++ $link -Wl,-soname,$soname $in -o $out $libs -ltorch -ltorch_cpu -lc10",
     ]
