@@ -5,6 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
+
+from equicalc.lammps_run import run_deck, write_data
+from equicalc.models import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,3 +29,24 @@ def test_links_lead_somewhere(link):
 @pytest.mark.parametrize("script", sorted(set(re.findall(r"python (\S+\.py)", README))))
 def test_commands_name_scripts_that_exist(script):
     assert (ROOT / script).is_file()
+
+
+shipped_kcl = pytest.mark.skipif("kcl" not in shipped(), reason="the model kcl is not shipped")
+
+
+@shipped_kcl
+def test_python_lines_run(capsys):
+    block = re.search(r"```python\n(.*?)```", README, re.S).group(1)
+    exec(block, {})
+    assert len(capsys.readouterr().out) > 0
+
+
+@shipped_kcl
+@pytest.mark.lammps
+def test_lammps_lines_run(tmp_path):
+    block = re.search(r"```\n(units metal.*?)```", README, re.S).group(1)
+    write_data(tmp_path / "kcl.data", bulk("KCl", "rocksalt", a=6.3, cubic=True), ["K", "Cl"])
+    lines = block.replace("pair_style", "read_data kcl.data\npair_style", 1)
+    (tmp_path / "in.readme").write_text(lines + "run 0\n")
+    table = run_deck(tmp_path / "in.readme").thermo[-1]
+    assert table["PotEng"][0] < 0.0
