@@ -163,7 +163,9 @@ class EquiNetwork(torch.nn.Module):
         self.register_buffer("energy_scale", torch.ones(()))
         self.register_buffer("message_scale", torch.ones(()))
         self.register_buffer("neutralisation_weights", torch.ones(n_species))
-        self.to(torch.get_default_dtype())
+        # born in float64 whatever torch's default, so that coupling coefficients are exact there;
+        # callers cast down
+        self.to(torch.float64)
 
     @torch.jit.unused
     def set_statistics(

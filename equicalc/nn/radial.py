@@ -44,10 +44,9 @@ class RadialBasis(torch.nn.Module):
 
     def __init__(self, cutoff: float, n_bessel: int, hidden: int, n_radial: int):
         super().__init__()
-        self.register_buffer("cutoff", torch.tensor(cutoff))
-        self.register_buffer(
-            "frequencies", torch.arange(1, n_bessel + 1) * (math.pi / cutoff), persistent=True
-        )
+        self.register_buffer("cutoff", torch.tensor(cutoff, dtype=torch.float64))
+        orders = torch.arange(1, n_bessel + 1, dtype=torch.float64)
+        self.register_buffer("frequencies", orders * (math.pi / cutoff))
         self.prefactor = math.sqrt(2.0 / cutoff)
         self.mlp = torch.nn.Sequential(
             torch.nn.Linear(n_bessel, hidden), torch.nn.SiLU(), torch.nn.Linear(hidden, n_radial)

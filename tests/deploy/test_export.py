@@ -43,7 +43,7 @@ def test_loaded_file_equals_the_network(tmp_path, changes):
 
 
 def test_export_leaves_the_network_untouched(tmp_path):
-    network = make_network()
+    network = make_network().to(torch.float32)
     export_network(network, tmp_path / "m.pt")
     assert next(network.parameters()).dtype == torch.float32
     assert all(p.requires_grad for p in network.parameters())

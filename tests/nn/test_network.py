@@ -28,7 +28,7 @@ CONFIGS = {
 def make_network(**changes) -> EquiNetwork:
     torch.manual_seed(3)
     settings = {"elements": ["K", "Cl"], "channels": 8, "readout_hidden": 8, **changes}
-    network = EquiNetwork(NetworkConfig(**settings)).to(torch.float64)
+    network = EquiNetwork(NetworkConfig(**settings))
     network.set_statistics({"K": -1.5, "Cl": -2.5}, 0.7, 9.0, {"K": 0.7, "Cl": -0.7})
     return network
 
@@ -209,3 +209,15 @@ def test_initial_outputs_are_of_order_one():
     energy, _ = network(species, vectors_of(positions, edges), edges, len(species))
     spread = (energy - energy.mean()).std().item() / 0.7
     assert 1e-3 < spread < 10.0
+
+
+def test_coupling_coefficients_are_exact_whatever_the_default_precision():
+    rotated = o3.rand_matrix(dtype=torch.float64)
+    assert torch.get_default_dtype() == torch.float32
+    torch.manual_seed(1)
+    network = EquiNetwork(NetworkConfig(elements=["K"], n_layers=3, channels=4))
+    positions, species, edges = cluster_graph()
+    species = torch.zeros_like(species)
+    before, _ = network(species, vectors_of(positions, edges), edges, len(species))
+    after, _ = network(species, vectors_of(positions @ rotated.T, edges), edges, len(species))
+    assert (before - after).abs().max() < ROUNDING * max(1.0, before.abs().max().item())
