@@ -1,5 +1,5 @@
 // Python's view of the core: module equicalc._core. Only files named *bindings.cpp know Python.
-#include <torch/extension.h>
+#include <torch/csrc/utils/pybind.h>
 
 #include "equicalc.h"
 #include "ewald_bindings.h"

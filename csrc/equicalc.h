@@ -5,7 +5,7 @@
 // a HaloExchange, which have the dtype of the model.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <memory>

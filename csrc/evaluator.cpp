@@ -1,6 +1,8 @@
 // Forward and backward of the network on one neighbour graph.
 #include "network.h"
 
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 namespace equicalc {

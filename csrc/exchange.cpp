@@ -2,6 +2,7 @@
 // atoms. The network calls it between layers and needs to know nothing about ranks.
 #include "equicalc.h"
 
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 namespace equicalc {

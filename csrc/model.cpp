@@ -1,6 +1,9 @@
 // Strict loading of model.pt: whatever is wrong with the file is named, with what to do about it.
 #include "network.h"
 
+#include <torch/csrc/jit/serialization/import.h>
+#include <torch/version.h>
+
 #include <charconv>
 #include <cmath>
 

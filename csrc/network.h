@@ -1,8 +1,7 @@
 // The scripted module behind Model; internal to model.cpp and evaluator.cpp.
 #pragma once
 
-#include <torch/torch.h>  // before script.h
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include "equicalc.h"
 
