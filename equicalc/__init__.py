@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from equicalc.errors import EquicalcError
 
 if TYPE_CHECKING:
+    from equicalc import _core as _core
     from equicalc.calculator import EquiCalculator
 
 __version__ = "0.1.0"

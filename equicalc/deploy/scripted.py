@@ -49,7 +49,7 @@ def script(network: EquiNetwork, name: str, format_version: int) -> torch.jit.Sc
     module.requires_grad_(False)
     for part in module.modules():
         if hasattr(part, "fused"):
-            part.fused = True
+            setattr(part, "fused", True)  # noqa: B010 (mypy takes attributes for submodules)
     with warnings.catch_warnings():
         # TorchScript is deprecated upstream, and is still what LAMMPS and Python both load
         warnings.filterwarnings("ignore", category=DeprecationWarning)
