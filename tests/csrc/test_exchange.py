@@ -156,6 +156,42 @@ def test_every_rank_makes_every_exchange_even_without_atoms(lockstep):
     assert ranks.exchanges[2].calls == [("forward", (0, 6)), ("reverse", (0, 6))]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("n_local", "n_total"), [(0, 0), (0, 2), (2, 2), (1, 3)])
+def test_the_network_makes_every_exchange_on_ranks_without_edges(
+    core_module, tiny_model, dtype, n_local, n_total
+):
+    calls = []
+
+    class Counting(core_module.HaloExchange):
+        def forward(self, local, n_total):
+            calls.append(("forward", len(local), n_total))
+            return torch.ones(n_total, local.shape[1], dtype=local.dtype)
+
+        def reverse(self, grad_total, n_local):
+            calls.append(("reverse", len(grad_total), n_local))
+            return grad_total[:n_local]
+
+    model = core_module.Model.load(str(tiny_model), dtype=dtype)
+    evaluator, exchange = core_module.Evaluator(model), Counting()
+    found = evaluator.forward(
+        torch.zeros(n_total, dtype=torch.int64),
+        torch.zeros(2, 0, dtype=torch.int64),
+        torch.zeros(0, 3, dtype=torch.float64),
+        n_local,
+        exchange,
+    )
+    assert torch.isfinite(found.energies).all()
+    gradient = evaluator.backward(torch.ones(n_local, dtype=torch.float64), exchange)
+    assert gradient.shape == (0, 3)
+    n_exchanges = model.info.n_layers - 1
+    assert (
+        calls
+        == [("forward", n_local, n_total)] * n_exchanges
+        + [("reverse", n_total, n_local)] * n_exchanges
+    )
+
+
 def test_exchange_of_wrong_shape_is_refused(core_module, mock_path, graph):
     class Wrong(core_module.HaloExchange):
         def forward(self, local, n_total):
