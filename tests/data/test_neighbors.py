@@ -89,6 +89,43 @@ def test_reused_lists_equal_fresh_ones_while_atoms_and_cell_move(pbc):
     assert moving.n_searches < steps / 3
 
 
+# Just beyond cutoff + skin = 3.5 before, just within the cutoff = 3.0 after.
+FAR, NEAR = 3.501, 2.999
+
+
+def edges_after(before, after):
+    """Number of edges found in the second of two (positions, cell), with the list of the first."""
+    moving = NeighborList(3.0, skin=0.5)
+    moving.update(*before, True)
+    return moving.update(*after, True)[0].shape[1]
+
+
+def test_atoms_that_approach_head_on_are_found():
+    middle, cell = np.full(3, 10.0), 20.0 * np.eye(3)
+    pair = [middle + np.array([[0.5, 0, 0], [-0.5, 0, 0]]) * r for r in (FAR, NEAR)]
+    assert edges_after((pair[0], cell), (pair[1], cell)) == 2
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_atoms_that_a_shrinking_cell_brings_together_are_found(axis):
+    positions, cell = np.full((2, 3), 10.0), 20.0 * np.eye(3)
+    positions[1, axis] += FAR
+    shrink = np.eye(3)
+    shrink[axis, axis] = NEAR / FAR
+    assert edges_after((positions, cell), (positions @ shrink, cell @ shrink)) == 2
+
+
+def test_images_that_a_sheared_cell_brings_together_are_found():
+    """One atom whose image along a diagonal comes into reach; positions and volume stay."""
+    cell = np.diag([3.6, 20.0, 3.6])
+    shear = np.eye(3)
+    shear[0, 2] = -0.75  # a -> a - 0.75 c, so that |a + c| falls from 5.1 to 3.7, |a| rises
+    cell = cell * (NEAR / np.linalg.norm((cell @ shear)[0] + (cell @ shear)[2]))
+    found = edges_after((np.zeros((1, 3)), cell), (np.zeros((1, 3)), cell @ shear))
+    index, _ = full_list(np.zeros((1, 3)), cell @ shear, True, 3.0)
+    assert found == index.shape[1] > 0
+
+
 def test_drift_and_rotation_of_the_whole_need_no_new_search():
     rng = np.random.default_rng(6)
     positions, cell = 5.0 * rng.random((10, 3)), 5.0 * np.eye(3)
