@@ -243,6 +243,19 @@ def test_atomic_stresses_sum_to_the_stress(calculator):
     assert np.ptp(stresses, axis=0).min() > 1e-4
 
 
+def test_mesh_agrees_with_the_exact_sum_and_still_gives_atomic_stresses(calculator, tiny_model):
+    accuracy = 1e-6
+    mesh = EquiCalculator(tiny_model, kspace="p3m", kspace_accuracy=accuracy)
+    atoms = crystal()
+    exact = copy.deepcopy(results(calculator, atoms))
+    found = results(mesh, atoms)
+    # Charges below 1 e and sigma = 1 A: the accuracy is about the error of forces in eV/A.
+    assert 0 < np.abs(found["forces"] - exact["forces"]).max() < 10 * accuracy
+    assert np.abs(found["stress"] - exact["stress"]).max() < 10 * accuracy
+    stresses = mesh.get_property("stresses", atoms)
+    assert np.abs(stresses.sum(axis=0) - exact["stress"]).max() < 10 * accuracy
+
+
 @pytest.mark.parametrize("charge", [0.0, 1.0, -0.5])
 def test_charges_sum_to_the_total_charge(calculator, charge):
     atoms = crystal()
