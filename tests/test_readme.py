@@ -49,4 +49,4 @@ def test_lammps_lines_run(tmp_path):
     lines = block.replace("pair_style", "read_data kcl.data\npair_style", 1)
     (tmp_path / "in.readme").write_text(lines + "run 0\n")
     table = run_deck(tmp_path / "in.readme").thermo[-1]
-    assert table["PotEng"][0] < 0.0
+    assert table["E_pair"][0] < 0.0
