@@ -454,7 +454,11 @@ def test_train_export_and_evaluate_work_in_a_row(labelled, tmp_path, monkeypatch
     assert equicalc("export", "runs/small", "-o", "small.pt") == 0
     capsys.readouterr()
     assert equicalc("info", "small.pt", "--json") == 0
-    assert sorted(json.loads(capsys.readouterr().out)["elements"]) == ["Cl", "K"]
+    metadata = json.loads(capsys.readouterr().out)
+    assert sorted(metadata["elements"]) == ["Cl", "K"]
+    error = metadata["training"]["errors"]["validation"]["forces_rmse_meV_per_A"]
+    assert equicalc("info", "small.pt") == 0
+    assert f"{error:.3g} meV/Å (validation)" in capsys.readouterr().out
     assert equicalc("evaluate", "small.pt", labelled, "--json") == 0
     assert json.loads(capsys.readouterr().out)["n_structures"] == 3
 

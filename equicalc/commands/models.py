@@ -48,8 +48,9 @@ def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:
         ("level of theory", metadata.get("level_of_theory") or "not stated"),
         ("training data", training.get("data") or "not stated"),
     ]
-    errors = training.get("errors") or {}
-    lines += [(f"RMSE {label}", f"{number:.3g} {unit}") for label, number, unit in _rmse(errors)]
+    for part in ("training", "validation"):
+        for label, number, unit in _rmse(metadata, part):
+            lines.append((f"RMSE {label}", f"{number:.3g} {unit} ({part})"))
     lines += [
         ("licence", metadata.get("licence") or "not stated"),
         ("authors", ", ".join(metadata.get("authors") or []) or "not stated"),
@@ -63,8 +64,9 @@ def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _rmse(errors: dict[str, Any]) -> list[tuple[str, float, str]]:
-    """Return (label, value, unit) of the errors a model was exported with."""
+def _rmse(metadata: dict[str, Any], part: str) -> list[tuple[str, float, str]]:
+    """Return (label, value, unit) of the errors on ``training`` or ``validation`` structures."""
+    errors = ((metadata.get("training") or {}).get("errors") or {}).get(part) or {}
     return [
         (label, float(errors[key]), unit)
         for key, (label, unit) in ERROR_LABELS.items()
@@ -97,11 +99,18 @@ def models(options: argparse.Namespace) -> None:
 def _row(metadata: dict[str, Any], name: str) -> list[str]:
     """Return one row of the table of models."""
     nominal = (metadata["charges"] or {}).get("nominal", {})
-    errors = _rmse((metadata.get("training") or {}).get("errors") or {})
+    errors = [
+        f"{label} {number:.3g} {unit}" for label, number, unit in _rmse(metadata, "validation")
+    ]
+    table = ((metadata.get("training") or {}).get("errors") or {}).get("validation") or {}
+    if table.get("forces_rms_reference_meV_per_A"):
+        # a number of meV/A says little without the size of the forces
+        part = table["forces_rmse_meV_per_A"] / table["forces_rms_reference_meV_per_A"]
+        errors.append(f"{100.0 * part:.1f} % of the rms force")
     return [
         name,
         " ".join(metadata["elements"]),
         ", ".join(f"{symbol} {charge:+.2f}" for symbol, charge in nominal.items()) or "none",
-        ", ".join(f"{label} {number:.3g} {unit}" for label, number, unit in errors) or "not stated",
+        ", ".join(errors) or "not stated",
         metadata.get("level_of_theory") or "not stated",
     ]
