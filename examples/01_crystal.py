@@ -24,7 +24,7 @@ from equicalc.simulate import relax
 # DFT (PBEsol), harmonic, at the lattice constant of the training data, which is not relaxed but
 # near the experiment at room temperature: values of the KCl calculation of A. Togo et al.,
 # J. Phys.: Condens. Matter 34, 365401 (2022). Elastic constants are slopes of its acoustic
-# branches, C11 = rho v_LA[100]^2, C44 = rho v_TA[100]^2, C12 = C11 - 2 rho v_TA[1-10]^2 along [110].
+# branches: C11 = rho v_LA[100]^2, C44 = rho v_TA[100]^2, C12 = C11 - 2 rho v_TA[1-10]^2 for [110].
 DFT_LATTICE_CONSTANT = 6.292  # angstrom
 DFT_EPS_INF = 2.365
 DFT_BORN_CHARGE = 1.129  # e
