@@ -67,6 +67,10 @@ docs: setup
 	$(BIN)/python docs/overview.py
 	$(BIN)/python docs/update_readme.py
 
+# 20 ps of every shipped model; long
+bench-long: setup
+	$(BIN)/python benchmarks/stability.py
+
 lint: $(VENV)/.requirements
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
