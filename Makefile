@@ -12,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format bench docs setup clean
+.PHONY: demo test test-all lint format bench bench-long docs setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
