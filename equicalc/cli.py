@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(options, "threads", None):
         # read by OpenMP and torch when they are loaded, which happens after this line
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    # threads that wait by spinning stall everything when another program needs a core
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     module, function = options.run.split(":")
     try:
         getattr(importlib.import_module(module), function)(options)
