@@ -99,18 +99,19 @@ def models(options: argparse.Namespace) -> None:
 def _row(metadata: dict[str, Any], name: str) -> list[str]:
     """Return one row of the table of models."""
     nominal = (metadata["charges"] or {}).get("nominal", {})
-    errors = [
-        f"{label} {number:.3g} {unit}" for label, number, unit in _rmse(metadata, "validation")
-    ]
+    errors = {
+        label: f"{label} {number:.3g} {unit}"
+        for label, number, unit in _rmse(metadata, "validation")
+    }
     table = ((metadata.get("training") or {}).get("errors") or {}).get("validation") or {}
     if table.get("forces_rms_reference_meV_per_A"):
         # a number of meV/A says little without the size of the forces
         part = table["forces_rmse_meV_per_A"] / table["forces_rms_reference_meV_per_A"]
-        errors.append(f"{100.0 * part:.1f} % of the rms force")
+        errors["forces"] += f" ({100.0 * part:.1f} % of their rms)"
     return [
         name,
         " ".join(metadata["elements"]),
         ", ".join(f"{symbol} {charge:+.2f}" for symbol, charge in nominal.items()) or "none",
-        ", ".join(errors) or "not stated",
+        ", ".join(errors.values()) or "not stated",
         metadata.get("level_of_theory") or "not stated",
     ]
