@@ -2,12 +2,12 @@
 
 #include "atom.h"
 #include "comm.h"
-#include "error.h"
 #include "neigh_list.h"
 #include "update.h"
 
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 
@@ -65,13 +65,12 @@ void AtomGraph::check_positions() const {
     for (int i = 0; i < atom->nlocal; ++i) {
         const double *x = atom->x[i];
         if (!std::isfinite(x[0] + x[1] + x[2])) {
-            error->one(FLERR, "pair_style equicalc: the position of atom " +
-                                  std::to_string(atom->tag_enable ? atom->tag[i] : i + 1) +
-                                  " is not a finite number at step " +
-                                  std::to_string(update->ntimestep) + " on rank " +
-                                  std::to_string(comm->me) +
-                                  ". Look at the forces of the steps before; a smaller 'timestep' "
-                                  "or a 'minimize' before the run may be what is missing");
+            throw std::runtime_error(
+                "the position of atom " + std::to_string(atom->tag_enable ? atom->tag[i] : i + 1) +
+                " is not a finite number at step " + std::to_string(update->ntimestep) +
+                " on rank " + std::to_string(comm->me) +
+                ". Look at the forces of the steps before; a smaller 'timestep' or a 'minimize' "
+                "before the run may be what is missing");
         }
     }
 }

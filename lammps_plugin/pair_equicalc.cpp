@@ -3,6 +3,7 @@
 
 #include "atom_graph.h"
 #include "charge_constraint.h"
+#include "collective_error.h"
 #include "halo.h"
 #include "kspace_coupling.h"
 #include "open_sum.h"
@@ -21,6 +22,7 @@
 #include <cmath>
 #include <cstring>
 #include <span>
+#include <stdexcept>
 #include <string>
 
 using namespace LAMMPS_NS;
@@ -78,7 +80,8 @@ void PairEquicalc::compute(int eflag, int vflag) {
 
 void PairEquicalc::evaluate(int eflag, int vflag) {
     renumber_atoms_if_rebuilt();
-    const equicalc::Graph graph = graph_->build(*list);
+    equicalc::Graph graph;
+    run_on_all_ranks(lmp, [&] { graph = graph_->build(*list); });
     equicalc::HaloExchange *exchange = comm->nprocs > 1 ? halo_.get() : nullptr;
     const equicalc::ForwardResult result = evaluator_->forward(graph, exchange);
 
@@ -97,7 +100,8 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
         charge_gradient = torch::empty({graph.n_local}, torch::kFloat64);
         std::copy(gradient.begin(), gradient.end(), charge_gradient.data_ptr<double>());
     }
-    add_short_range(result.energies, graph, evaluator_->backward(charge_gradient, exchange));
+    const torch::Tensor edge_gradients = evaluator_->backward(charge_gradient, exchange);
+    run_on_all_ranks(lmp, [&] { add_short_range(result.energies, graph, edge_gradients); });
 }
 
 void PairEquicalc::renumber_atoms_if_rebuilt() {
@@ -152,12 +156,11 @@ void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc
         const int i = graph_->atom_of_row()[row];
         const double *f = atom->f[i];
         if (!std::isfinite(node_energies[row] + f[0] + f[1] + f[2])) {
-            error->one(FLERR, "pair_style equicalc: the energy of or the force on atom " +
-                                  std::to_string(atom->tag[i]) +
-                                  " is not a finite number at step " +
-                                  std::to_string(update->ntimestep) + " on rank " +
-                                  std::to_string(comm->me) +
-                                  ". Atoms may be on top of each other, or the time step too long");
+            throw std::runtime_error(
+                "the energy of or the force on atom " + std::to_string(atom->tag[i]) +
+                " is not a finite number at step " + std::to_string(update->ntimestep) +
+                " on rank " + std::to_string(comm->me) +
+                ". Atoms may be on top of each other, or the time step too long");
         }
         if (eflag_global != 0) {
             eng_vdwl += node_energies[row];
