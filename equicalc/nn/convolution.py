@@ -35,8 +35,6 @@ class SpeciesConvolution(torch.nn.Module):
     n_species, n_embedding : int
         Number of elements and of species channels k (one-hot when they are equal).
     n_radial, l_max, channels : int
-    mean_neighbours : Tensor
-        0-dim buffer that normalises the sum.
     """
 
     def __init__(self, n_species: int, n_embedding: int, n_radial: int, l_max: int, channels: int):
@@ -78,7 +76,6 @@ class EquivariantConvolution(torch.nn.Module):
 
     def __init__(self, n_radial: int, l_max: int, channels: int, parity: bool):
         super().__init__()
-        self.channels = channels
         paths = coupling_paths(l_max, l_max, l_max, parity)
         m = n_components(l_max)
         coupling = torch.zeros(len(paths), m, m, m, dtype=torch.float64)
@@ -120,7 +117,6 @@ class ScalarConvolution(torch.nn.Module):
     def __init__(self, n_radial: int, l_max: int, channels: int):
         super().__init__()
         self.l_max = l_max
-        self.channels = channels
         self.weight = torch.nn.Parameter(
             torch.randn(n_radial, (l_max + 1) * channels) / math.sqrt(n_radial)
         )
