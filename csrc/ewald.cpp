@@ -6,118 +6,28 @@
 #include <cstdint>
 #include <vector>
 
+#include "ewald_phases.h"
 #include "waves.h"
 
 namespace equicalc {
 namespace {
 
-// Atoms are handled in blocks of this many (padded with zero charges): one or two vector registers.
-constexpr std::size_t kLanes = 8;
 // Sums over atoms are carried by this many h3 at once, so that a loaded phase is used more than
 // once.
 constexpr int kWaves = 2;
 
 using Lane = std::array<double, kLanes>;
 
-// exp(2 pi i h s) for h = 0..extent, stored [h][atom] with separate real and imaginary part.
-struct PhaseTable {
-    std::size_t stride = 0;
-    std::vector<double> re, im;
-
-    void fill(std::size_t n, std::size_t padded, const double *fractional, int extent,
-              int threads) {
-        stride = padded;
-        re.assign(padded * (extent + 1), 0.0);
-        im.assign(padded * (extent + 1), 0.0);
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int h = 0; h <= extent; ++h) {
-            for (std::size_t i = 0; i < n; ++i) {
-                // Whole turns are taken off before the product with 2 pi: full precision far out.
-                const double turns = h * fractional[i];
-                const double angle = 2.0 * kPi * (turns - std::nearbyint(turns));
-                re[h * stride + i] = std::cos(angle);
-                im[h * stride + i] = std::sin(angle);
-            }
-        }
-    }
-};
-
-// The waves which share h1 and h2 form a line; S(k) and weights are stored for h3 =
-// -extent..extent.
-struct Line {
-    int h1, h2;
-    int extent;          // largest |h3| with a weight
-    std::size_t offset;  // of h3 = 0 in the arrays over waves
-};
-
-struct Lattice {
-    Reciprocal reciprocal;  // of the sorted cell vectors: the longest last, as the innermost loop
-    int extent[3];          // largest |h| of each
-};
-
-Lattice make_lattice(const double *cell, double k_max) {
-    Lattice lattice;
-    double length[3];
-    int axis[3] = {0, 1, 2};
-    for (int a = 0; a < 3; ++a) {
-        length[a] = std::hypot(cell[3 * a], cell[3 * a + 1], cell[3 * a + 2]);
-    }
-    std::stable_sort(axis, axis + 3, [&](int a, int b) { return length[a] < length[b]; });
-    double sorted[9];
-    for (int a = 0; a < 3; ++a) {
-        std::copy(cell + 3 * axis[a], cell + 3 * axis[a] + 3, sorted + 3 * a);
-        lattice.extent[a] = static_cast<int>(std::floor(k_max * length[axis[a]] / (2.0 * kPi)));
-    }
-    lattice.reciprocal = make_reciprocal(sorted);
-    return lattice;
-}
-
-void wave_vector(const Lattice &lattice, int h1, int h2, int h3, double *k) {
-    for (int x = 0; x < 3; ++x) {
-        k[x] = 2.0 * kPi *
-               (h1 * lattice.reciprocal.inverse[x][0] + h2 * lattice.reciprocal.inverse[x][1] +
-                h3 * lattice.reciprocal.inverse[x][2]);
-    }
-}
-
-// Lines of the half space: of k and -k only one is summed, with twice the weight. In the plane h1 =
-// 0 this keeps h2 > 0, and on the line h1 = h2 = 0 both signs of h3, each once.
-std::vector<Line> make_lines(const Lattice &lattice, const CoulombOptions &options,
-                             std::size_t &n_waves) {
-    std::vector<Line> lines;
-    n_waves = 0;
-    const double k_max = options.taper_outer / options.sigma;
-    for (int h1 = 0; h1 <= lattice.extent[0]; ++h1) {
-        for (int h2 = h1 == 0 ? 0 : -lattice.extent[1]; h2 <= lattice.extent[1]; ++h2) {
-            int extent = -1;
-            for (int h3 = lattice.extent[2]; h3 >= 0 && extent < 0; --h3) {
-                for (int sign : {-1, 1}) {
-                    double k[3];
-                    wave_vector(lattice, h1, h2, sign * h3, k);
-                    if (k[0] * k[0] + k[1] * k[1] + k[2] * k[2] < k_max * k_max) {
-                        extent = h3;
-                    }
-                }
-            }
-            if (extent >= 0) {
-                lines.push_back({h1, h2, extent, n_waves + extent});
-                n_waves += 2 * extent + 1;
-            }
-        }
-    }
-    return lines;
-}
-
 // Sums over atoms a c, b s, a s, b c for `Waves` rows of the h3 table. From them come h3 and -h3.
 template <int Waves>
-inline void line_sums(std::size_t padded, const double *a, const double *b, const double *c,
-                      const double *s, double (*sums)[4]) {
+inline void line_sums(std::size_t count, std::size_t stride, const double *a, const double *b,
+                      const double *c, const double *s, double (*sums)[4]) {
     double ac[Waves][kLanes] = {}, bs[Waves][kLanes] = {};
     double as[Waves][kLanes] = {}, bc[Waves][kLanes] = {};
-    for (std::size_t i = 0; i < padded; i += kLanes) {
+    for (std::size_t i = 0; i < count; i += kLanes) {
         for (int w = 0; w < Waves; ++w) {
-            const double *cw = c + w * padded + i;
-            const double *sw = s + w * padded + i;
+            const double *cw = c + w * stride + i;
+            const double *sw = s + w * stride + i;
 #pragma omp simd
             for (std::size_t l = 0; l < kLanes; ++l) {
                 ac[w][l] += a[i + l] * cw[l];
@@ -137,43 +47,119 @@ inline void line_sums(std::size_t padded, const double *a, const double *b, cons
     }
 }
 
-// Structure factor sum_j q_j exp(i k r_j) of all waves of one line.
+// Sum over the slots [first, first + count) of q exp(i k r), for all waves of one line; re and im
+// point at h3 = 0.
 EQUICALC_VECTOR
-void structure_factor_line(const Line &line, std::size_t padded, const double *charges,
-                           const PhaseTable *tables, double *work, double *re, double *im) {
-    const double *c1 = tables[0].re.data() + line.h1 * padded;
-    const double *s1 = tables[0].im.data() + line.h1 * padded;
-    const double *c2 = tables[1].re.data() + std::abs(line.h2) * padded;
-    const double *s2 = tables[1].im.data() + std::abs(line.h2) * padded;
+void structure_factor_line(const Line &line, std::size_t first, std::size_t count,
+                           const double *charges, const PhaseTable *tables, double *work,
+                           double *re, double *im) {
+    const std::size_t stride = tables[0].stride;
+    const double *c1 = tables[0].re.data() + line.h1 * stride + first;
+    const double *s1 = tables[0].im.data() + line.h1 * stride + first;
+    const double *c2 = tables[1].re.data() + std::abs(line.h2) * stride + first;
+    const double *s2 = tables[1].im.data() + std::abs(line.h2) * stride + first;
     const double sign = line.h2 < 0 ? -1.0 : 1.0;
-    double *a = work, *b = work + padded;
+    double *a = work, *b = work + count;
 #pragma omp simd
-    for (std::size_t i = 0; i < padded; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
         const double s = sign * s2[i];
-        a[i] = charges[i] * (c1[i] * c2[i] - s1[i] * s);
-        b[i] = charges[i] * (s1[i] * c2[i] + c1[i] * s);
+        a[i] = charges[first + i] * (c1[i] * c2[i] - s1[i] * s);
+        b[i] = charges[first + i] * (s1[i] * c2[i] + c1[i] * s);
     }
     for (int h = 0; h <= line.extent; h += kWaves) {
         double sums[kWaves][4] = {};
-        const double *c = tables[2].re.data() + h * padded;
-        const double *s = tables[2].im.data() + h * padded;
-        const int count = std::min(kWaves, line.extent + 1 - h);
-        if (count == kWaves) {
-            line_sums<kWaves>(padded, a, b, c, s, sums);
+        const double *c = tables[2].re.data() + h * stride + first;
+        const double *s = tables[2].im.data() + h * stride + first;
+        const int rows = std::min(kWaves, line.extent + 1 - h);
+        if (rows == kWaves) {
+            line_sums<kWaves>(count, stride, a, b, c, s, sums);
         } else {
-            line_sums<1>(padded, a, b, c, s, sums);
+            line_sums<1>(count, stride, a, b, c, s, sums);
         }
-        for (int w = 0; w < count; ++w) {
-            const std::size_t plus = line.offset + h + w, minus = line.offset - h - w;
-            re[plus] = sums[w][0] - sums[w][1];
-            im[plus] = sums[w][2] + sums[w][3];
-            re[minus] = sums[w][0] + sums[w][1];
-            im[minus] = sums[w][3] - sums[w][2];
+        for (int w = 0; w < rows; ++w) {
+            re[h + w] = sums[w][0] - sums[w][1];
+            im[h + w] = sums[w][2] + sums[w][3];
+            re[-h - w] = sums[w][0] + sums[w][1];
+            im[-h - w] = sums[w][3] - sums[w][2];
         }
     }
 }
 
-// Coefficients of a line for the sums over waves: even and odd parts in h3 of m w(k) conj(S(k)).
+// S(k) = sum_j q_j exp(-sigma_j^2 k^2 / 2) exp(i k r_j) and its derivative with respect to k^2 at
+// fixed phases.
+struct StructureFactor {
+    std::vector<double> re, im, slope_re, slope_im;
+
+    explicit StructureFactor(std::size_t size)
+        : re(size, 0.0), im(size, 0.0), slope_re(size, 0.0), slope_im(size, 0.0) {}
+};
+
+double damping(double sigma, double k_sq) { return std::exp(-0.5 * sigma * sigma * k_sq); }
+
+StructureFactor structure_factor(const Waves &waves, const WidthGroups &groups, const Slots &slots,
+                                 const double *charges, const PhaseTable *tables, int threads) {
+    StructureFactor result(waves.size());
+    std::vector<double> padded(slots.atom.size(), 0.0);
+    for (std::size_t at = 0; at < slots.atom.size(); ++at) {
+        padded[at] = slots.atom[at] == Slots::kEmpty ? 0.0 : charges[slots.atom[at]];
+    }
+    const auto n_lines = static_cast<std::int64_t>(waves.lines.size());
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<double> work(2 * padded.size()), re, im;
+#pragma omp for schedule(dynamic, 4)
+        for (std::int64_t n = 0; n < n_lines; ++n) {
+            const Line &line = waves.lines[n];
+            re.resize(2 * line.extent + 1);
+            im.resize(2 * line.extent + 1);
+            for (std::size_t g = 0; g < groups.size(); ++g) {
+                const std::size_t first = slots.start[g], count = slots.start[g + 1] - first;
+                structure_factor_line(line, first, count, padded.data(), tables, work.data(),
+                                      re.data() + line.extent, im.data() + line.extent);
+                for (int h = -line.extent; h <= line.extent; ++h) {
+                    const std::size_t at = line.offset + h;
+                    const double damp = damping(groups.sigma[g], waves.k_sq[at]);
+                    const double slope = -0.5 * groups.sigma[g] * groups.sigma[g];
+                    const double r = damp * re[line.extent + h], i = damp * im[line.extent + h];
+                    result.re[at] += r;
+                    result.im[at] += i;
+                    result.slope_re[at] += slope * r;
+                    result.slope_im[at] += slope * i;
+                }
+            }
+        }
+    }
+    return result;
+}
+
+// k and -k; on the line h1 = h2 = 0 both are present already.
+double multiplicity(const Line &line) { return line.h1 == 0 && line.h2 == 0 ? 1.0 : 2.0; }
+
+// Energy and virial come from the structure factor alone; `prefactor` is 2 pi k_e / V.
+void wave_energy(const Waves &waves, const StructureFactor &factor, double prefactor,
+                 CoulombSum &result) {
+    for (const Line &line : waves.lines) {
+        for (int h = -line.extent; h <= line.extent; ++h) {
+            const std::size_t at = line.offset + h;
+            const double *k = &waves.k[3 * at], re = factor.re[at], im = factor.im[at];
+            const Weight &weight = waves.weights[at];
+            const double scale = multiplicity(line) * prefactor, power = re * re + im * im;
+            const double inner = re * factor.slope_re[at] + im * factor.slope_im[at];
+            result.energy += scale * weight.value * power;
+            const double stress = 2.0 * scale * (weight.slope * power + 2.0 * weight.value * inner);
+            for (int c = 0; c < 9; ++c) {
+                result.virial[c] += stress * k[c / 3] * k[c % 3];
+            }
+        }
+    }
+    for (int x = 0; x < 3; ++x) {
+        result.virial[4 * x] += result.energy;
+    }
+}
+
+// Coefficients of the sums over waves for atoms of one width, even and odd parts in h3: of the
+// potential m t / k^2 exp(-sigma^2 k^2 / 2) conj(S), or of its slope in k^2, of which the share of
+// the other charge counts with that charge. Lines follow each other, each from h3 = 0.
 struct Coefficients {
     std::vector<double> even_re, even_im, odd_re, odd_im;
 
@@ -187,6 +173,36 @@ struct Coefficients {
         odd_im[at] = zero ? 0.0 : pi - mi;
     }
 };
+
+// Values at k and -k, [side][re, im].
+using Sides = double[2][2];
+
+void fill_coefficients(const Waves &waves, const std::vector<std::size_t> &starts,
+                       const StructureFactor &factor, double sigma, int threads,
+                       Coefficients &values, Coefficients *slopes) {
+    const auto n_lines = static_cast<std::int64_t>(waves.lines.size());
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (std::int64_t n = 0; n < n_lines; ++n) {
+        const Line &line = waves.lines[n];
+        for (int h = 0; h <= line.extent; ++h) {
+            Sides v = {}, s = {};
+            for (int side = 0; side < (h == 0 ? 1 : 2); ++side) {
+                const std::size_t at = line.offset + (side == 0 ? h : -h);
+                const double scale = multiplicity(line) * damping(sigma, waves.k_sq[at]);
+                const double value = scale * waves.weights[at].value;
+                const double slope = scale * waves.weights[at].slope - 0.5 * sigma * sigma * value;
+                v[side][0] = value * factor.re[at];
+                v[side][1] = -value * factor.im[at];
+                s[side][0] = slope * factor.re[at] + value * factor.slope_re[at];
+                s[side][1] = -slope * factor.im[at] - value * factor.slope_im[at];
+            }
+            values.set(starts[n] + h, h == 0, v[0][0], v[0][1], v[1][0], v[1][1]);
+            if (slopes != nullptr) {
+                slopes->set(starts[n] + h, h == 0, s[0][0], s[0][1], s[1][0], s[1][1]);
+            }
+        }
+    }
+}
 
 // Per block of atoms: sum over waves of coefficient * exp(i k r) and of its moments in h.
 struct BlockSums {
@@ -223,12 +239,13 @@ inline void line_moments(const Coefficients &k, std::size_t at, int extent, cons
 }
 
 // exp(i (h1 s1 + h2 s2)) of a block of atoms.
-inline void line_phase(const Line &line, std::size_t first, std::size_t padded,
-                       const PhaseTable *tables, Lane &re, Lane &im) {
-    const double *c1 = tables[0].re.data() + line.h1 * padded + first;
-    const double *s1 = tables[0].im.data() + line.h1 * padded + first;
-    const double *c2 = tables[1].re.data() + std::abs(line.h2) * padded + first;
-    const double *s2 = tables[1].im.data() + std::abs(line.h2) * padded + first;
+inline void line_phase(const Line &line, std::size_t first, const PhaseTable *tables, Lane &re,
+                       Lane &im) {
+    const std::size_t stride = tables[0].stride;
+    const double *c1 = tables[0].re.data() + line.h1 * stride + first;
+    const double *s1 = tables[0].im.data() + line.h1 * stride + first;
+    const double *c2 = tables[1].re.data() + std::abs(line.h2) * stride + first;
+    const double *s2 = tables[1].im.data() + std::abs(line.h2) * stride + first;
     const double sign = line.h2 < 0 ? -1.0 : 1.0;
 #pragma omp simd
     for (std::size_t l = 0; l < kLanes; ++l) {
@@ -239,16 +256,17 @@ inline void line_phase(const Line &line, std::size_t first, std::size_t padded,
 
 EQUICALC_VECTOR
 void block_sums(const std::vector<Line> &lines, const std::vector<std::size_t> &starts,
-                std::size_t first, std::size_t padded, const PhaseTable *tables,
-                const Coefficients &values, const Coefficients *slopes, BlockSums &sums) {
+                std::size_t first, const PhaseTable *tables, const Coefficients &values,
+                const Coefficients *slopes, BlockSums &sums) {
+    const std::size_t stride = tables[2].stride;
     const double *c3 = tables[2].re.data() + first;
     const double *s3 = tables[2].im.data() + first;
     for (std::size_t n = 0; n < lines.size(); ++n) {
         const Line &line = lines[n];
         Lane er, ei;
-        line_phase(line, first, padded, tables, er, ei);
+        line_phase(line, first, tables, er, ei);
         Lane re[3]{}, im[3]{};
-        line_moments<2>(values, starts[n], line.extent, c3, s3, padded, re, im);
+        line_moments<2>(values, starts[n], line.extent, c3, s3, stride, re, im);
 #pragma omp simd
         for (std::size_t l = 0; l < kLanes; ++l) {
             const double turned = er[l] * im[0][l] + ei[l] * re[0][l];
@@ -261,7 +279,7 @@ void block_sums(const std::vector<Line> &lines, const std::vector<std::size_t> &
             continue;
         }
         Lane re2[3]{}, im2[3]{};
-        line_moments<3>(*slopes, starts[n], line.extent, c3, s3, padded, re2, im2);
+        line_moments<3>(*slopes, starts[n], line.extent, c3, s3, stride, re2, im2);
         const double h1 = line.h1, h2 = line.h2;
 #pragma omp simd
         for (std::size_t l = 0; l < kLanes; ++l) {
@@ -294,11 +312,11 @@ void to_cartesian(const Lattice &lattice, const double *h, double *out) {
     }
 }
 
-// Results of one block of atoms from its sums over waves; `prefactor` is 2 pi k_e / V.
-void store_block(const BlockSums &sums, std::size_t first, std::size_t count, const double *charges,
+// Results of one block of slots from its sums over waves; `prefactor` is 2 pi k_e / V.
+void store_block(const BlockSums &sums, const std::size_t *atoms, const double *charges,
                  const Lattice &lattice, double prefactor, bool atom_virials, CoulombSum &result) {
-    for (std::size_t l = 0; l < count; ++l) {
-        const std::size_t i = first + l;
+    for (std::size_t l = 0; l < kLanes && atoms[l] != Slots::kEmpty; ++l) {
+        const std::size_t i = atoms[l];
         result.potentials[i] = 2.0 * prefactor * sums.value[l];
         for (int x = 0; x < 3; ++x) {
             double gradient = 0.0;
@@ -321,118 +339,47 @@ void store_block(const BlockSums &sums, std::size_t first, std::size_t count, co
     }
 }
 
-// Sum of weight * |S|^2 over a line, its part of the virial, and from `start` on the coefficients
-// of the second pass over the atoms.
-double line_energy(const Line &line, const Lattice &lattice, const double *re, const double *im,
-                   const CoulombOptions &options, double prefactor, double *virial,
-                   std::size_t start, Coefficients &values, Coefficients *slopes) {
-    // On the line h1 = h2 = 0 both k and -k are present already.
-    const double multiplicity = line.h1 == 0 && line.h2 == 0 ? 1.0 : 2.0;
-    double energy = 0.0;
-    for (int h = 0; h <= line.extent; ++h) {
-        const std::size_t at[2] = {line.offset + h, line.offset - h};
-        double value[2][2] = {}, slope[2][2] = {};
-        for (int side = 0; side < (h == 0 ? 1 : 2); ++side) {
-            double k[3];
-            wave_vector(lattice, line.h1, line.h2, side == 0 ? h : -h, k);
-            const Weight weight = wave_weight(k[0] * k[0] + k[1] * k[1] + k[2] * k[2], options);
-            const double r = re[at[side]], i = -im[at[side]];
-            value[side][0] = multiplicity * weight.value * r;
-            value[side][1] = multiplicity * weight.value * i;
-            slope[side][0] = multiplicity * weight.slope * r;
-            slope[side][1] = multiplicity * weight.slope * i;
-            energy += value[side][0] * r + value[side][1] * i;
-            const double stress = 2.0 * prefactor * (slope[side][0] * r + slope[side][1] * i);
-            for (int x = 0; x < 3; ++x) {
-                for (int y = 0; y < 3; ++y) {
-                    virial[3 * x + y] += stress * k[x] * k[y];
-                }
-            }
-        }
-        values.set(start + h, h == 0, value[0][0], value[0][1], value[1][0], value[1][1]);
-        if (slopes != nullptr) {
-            slopes->set(start + h, h == 0, slope[0][0], slope[0][1], slope[1][0], slope[1][1]);
-        }
-    }
-    return energy;
-}
-
-// exp(i k r) of all atoms along the three reciprocal vectors.
-std::array<PhaseTable, 3> phase_tables(std::size_t n, std::size_t padded, const double *positions,
-                                       const Lattice &lattice, int threads) {
-    std::array<PhaseTable, 3> tables;
-    std::vector<double> fractional(n);
-    for (int a = 0; a < 3; ++a) {
-        for (std::size_t i = 0; i < n; ++i) {
-            fractional[i] = 0.0;
-            for (int x = 0; x < 3; ++x) {
-                fractional[i] += positions[3 * i + x] * lattice.reciprocal.inverse[x][a];
-            }
-        }
-        tables[a].fill(n, padded, fractional.data(), lattice.extent[a], threads);
-    }
-    return tables;
-}
-
 }  // namespace
 
-CoulombSum bulk_sum(std::size_t n, const double *charges, const double *positions,
-                    const double *cell, const CoulombOptions &options) {
-    CoulombSum result = empty_sum(n, options);
-    if (n == 0) {
+CoulombSum bulk_sum(const Charges &atoms, const double *cell, const CoulombOptions &options) {
+    CoulombSum result = empty_sum(atoms.n, options);
+    if (atoms.n == 0) {
         return result;
     }
-    const Lattice lattice = make_lattice(cell, options.taper_outer / options.sigma);
-    const std::size_t padded = (n + kLanes - 1) / kLanes * kLanes;
     const int threads = std::max(1, options.threads);
+    const WidthGroups groups = group_by_width(atoms.n, atoms.sigmas);
+    const Slots slots = make_slots(groups);
+    const Lattice lattice = make_lattice(cell, options.k_outer);
+    const auto tables = phase_tables(slots, atoms.positions, lattice, threads);
+    const Waves waves = make_waves(lattice, options);
+    const StructureFactor factor =
+        structure_factor(waves, groups, slots, atoms.charges, tables.data(), threads);
+    const double prefactor = 2.0 * kPi * kCoulomb / lattice.reciprocal.volume;
+    wave_energy(waves, factor, prefactor, result);
 
-    const auto tables = phase_tables(n, padded, positions, lattice, threads);
-    std::vector<double> padded_charges(padded, 0.0);
-    std::copy(charges, charges + n, padded_charges.begin());
-
-    std::size_t n_waves = 0;
-    const std::vector<Line> lines = make_lines(lattice, options, n_waves);
-    const auto n_lines = static_cast<std::int64_t>(lines.size());
-    std::vector<double> re(n_waves), im(n_waves);
-#pragma omp parallel num_threads(threads)
-    {
-        std::vector<double> work(2 * padded);
-#pragma omp for schedule(dynamic, 4)
-        for (std::int64_t line = 0; line < n_lines; ++line) {
-            structure_factor_line(lines[line], padded, padded_charges.data(), tables.data(),
-                                  work.data(), re.data(), im.data());
+    std::vector<std::size_t> starts;
+    std::size_t size = 0;
+    for (const Line &line : waves.lines) {
+        starts.push_back(size);
+        size += line.extent + 1;
+    }
+    Coefficients values(size), slopes(options.atom_virials ? size : 0);
+    Coefficients *maybe_slopes = options.atom_virials ? &slopes : nullptr;
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+        fill_coefficients(waves, starts, factor, groups.sigma[g], threads, values, maybe_slopes);
+        const auto begin = static_cast<std::int64_t>(slots.start[g] / kLanes);
+        const auto end = static_cast<std::int64_t>(slots.start[g + 1] / kLanes);
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (std::int64_t block = begin; block < end; ++block) {
+            BlockSums sums;
+            block_sums(waves.lines, starts, block * kLanes, tables.data(), values, maybe_slopes,
+                       sums);
+            store_block(sums, &slots.atom[block * kLanes], atoms.charges, lattice, prefactor,
+                        options.atom_virials, result);
         }
     }
-
-    // Energy and virial come from the structure factor alone.
-    const double prefactor = 2.0 * kPi * kCoulomb / lattice.reciprocal.volume;
-    Coefficients values(n_waves), slopes(options.atom_virials ? n_waves : 0);
-    std::vector<std::size_t> starts;
-    std::size_t start = 0;
-    double energy = 0.0;
-    for (const Line &line : lines) {
-        starts.push_back(start);
-        energy +=
-            line_energy(line, lattice, re.data(), im.data(), options, prefactor, result.virial,
-                        start, values, options.atom_virials ? &slopes : nullptr);
-        start += line.extent + 1;
-    }
-    result.energy = prefactor * energy;
-    for (int x = 0; x < 3; ++x) {
-        result.virial[4 * x] += result.energy;
-    }
-
-    const auto n_blocks = static_cast<std::int64_t>(padded / kLanes);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t block = 0; block < n_blocks; ++block) {
-        const std::size_t first = block * kLanes;
-        BlockSums sums;
-        block_sums(lines, starts, first, padded, tables.data(), values,
-                   options.atom_virials ? &slopes : nullptr, sums);
-        store_block(sums, first, std::min(kLanes, n - first), charges, lattice, prefactor,
-                    options.atom_virials, result);
-    }
-    add_self_and_background(n, charges, lattice.reciprocal.volume, options, result);
+    add_self_and_background(atoms.n, atoms.charges, atoms.sigmas, lattice.reciprocal.volume,
+                            options, result);
     return result;
 }
 

@@ -9,6 +9,14 @@
 
 namespace equicalc {
 
+// Gaussian charges, in e and angstrom.
+struct Charges {
+    std::size_t n = 0;
+    const double *charges = nullptr;    // [n]
+    const double *positions = nullptr;  // [n][3]
+    const double *sigmas = nullptr;     // [n] widths, positive
+};
+
 // Energy and first derivatives, in eV, angstrom and e. Matrices are row-major.
 struct CoulombSum {
     double energy = 0.0;
@@ -19,25 +27,23 @@ struct CoulombSum {
 };
 
 struct CoulombOptions {
-    double sigma = 1.0;         // width of the Gaussians, angstrom
-    double taper_inner = 0.0;   // sigma * |k| where the weight of a wave starts to fall from 1 ...
-    double taper_outer = 0.0;   // ... and where it is 0 (open_sum uses neither)
+    double k_inner = 0.0;       // |k| where the weight of a wave starts to fall from 1 ...
+    double k_outer = 0.0;       // ... and where it is 0, 1/angstrom (open_sum uses neither)
     bool atom_virials = false;  // also fill CoulombSum::atom_virials
     int threads = 1;
 };
 
 // Three periodic directions, tin-foil boundary, neutralising background:
-//   E = 2 pi k_e / V  sum_{k != 0} exp(-sigma^2 k^2) t(k) / k^2 |S(k)|^2
-//       - k_e / (2 sigma sqrt(pi)) sum_j q_j^2  - 2 pi sigma^2 k_e Q^2 / V,
+//   E = 2 pi k_e / V  sum_{k != 0} t(k) / k^2 |sum_j q_j exp(-sigma_j^2 k^2 / 2) exp(i k r_j)|^2
+//       - k_e / (2 sqrt(pi)) sum_j q_j^2 / sigma_j  - 2 pi k_e / V Q sum_j q_j sigma_j^2,
 // the reciprocal part of Ewald's sum (Ann. Phys. 369, 253 (1921)) with the splitting width equal to
 // the width of the charges, which leaves no real-space part. Per-atom virials share the virial of
-// every pair of waves between its two charges (Heyes, Phys. Rev. B 49, 755 (1994)). charges [n],
-// positions [n][3], cell [3][3] (rows are vectors; volume not zero).
-CoulombSum bulk_sum(std::size_t n, const double *charges, const double *positions,
-                    const double *cell, const CoulombOptions &options);
+// every pair of waves between its two charges (Heyes, Phys. Rev. B 49, 755 (1994)). cell [3][3]
+// (rows are vectors; volume not zero). The cost grows with the number of different widths.
+CoulombSum bulk_sum(const Charges &atoms, const double *cell, const CoulombOptions &options);
 
-// No periodic direction: E = k_e sum_{i<j} q_i q_j erf(r_ij / 2 sigma) / r_ij.
-CoulombSum open_sum(std::size_t n, const double *charges, const double *positions,
-                    const CoulombOptions &options);
+// No periodic direction:
+//   E = k_e sum_{i<j} q_i q_j erf(r_ij / sqrt(2 (sigma_i^2 + sigma_j^2))) / r_ij.
+CoulombSum open_sum(const Charges &atoms, const CoulombOptions &options);
 
 }  // namespace equicalc

@@ -53,53 +53,58 @@ py::dict to_dict(const equicalc::CoulombSum &sum, py::ssize_t n) {
     return result;
 }
 
-py::dict bulk(const Array &charges, const Array &positions, const Array &cell, double sigma,
-              double taper_inner, double taper_outer, bool atom_virials, int threads) {
+equicalc::Charges to_charges(const Array &charges, const Array &positions, const Array &sigmas) {
     const py::ssize_t n = charges.size();
     expect_shape(charges, "charges", {n});
     expect_shape(positions, "positions", {n, 3});
-    expect_shape(cell, "cell", {3, 3});
-    const equicalc::CoulombOptions options{sigma, taper_inner, taper_outer, atom_virials, threads};
-    equicalc::CoulombSum sum;
-    {
-        py::gil_scoped_release release;
-        sum = equicalc::bulk_sum(n, charges.data(), positions.data(), cell.data(), options);
-    }
-    return to_dict(sum, n);
+    expect_shape(sigmas, "sigmas", {n});
+    return {static_cast<std::size_t>(n), charges.data(), positions.data(), sigmas.data()};
 }
 
-py::dict open(const Array &charges, const Array &positions, double sigma, bool atom_virials,
-              int threads) {
-    const py::ssize_t n = charges.size();
-    expect_shape(charges, "charges", {n});
-    expect_shape(positions, "positions", {n, 3});
-    const equicalc::CoulombOptions options{sigma, 0.0, 0.0, atom_virials, threads};
+py::dict bulk(const Array &charges, const Array &positions, const Array &sigmas, const Array &cell,
+              double k_inner, double k_outer, bool atom_virials, int threads) {
+    const equicalc::Charges atoms = to_charges(charges, positions, sigmas);
+    expect_shape(cell, "cell", {3, 3});
+    const equicalc::CoulombOptions options{k_inner, k_outer, atom_virials, threads};
     equicalc::CoulombSum sum;
     {
         py::gil_scoped_release release;
-        sum = equicalc::open_sum(n, charges.data(), positions.data(), options);
+        sum = equicalc::bulk_sum(atoms, cell.data(), options);
     }
-    return to_dict(sum, n);
+    return to_dict(sum, charges.size());
+}
+
+py::dict open(const Array &charges, const Array &positions, const Array &sigmas, bool atom_virials,
+              int threads) {
+    const equicalc::Charges atoms = to_charges(charges, positions, sigmas);
+    const equicalc::CoulombOptions options{0.0, 0.0, atom_virials, threads};
+    equicalc::CoulombSum sum;
+    {
+        py::gil_scoped_release release;
+        sum = equicalc::open_sum(atoms, options);
+    }
+    return to_dict(sum, charges.size());
 }
 
 using Mesh = equicalc::CoulombMesh;
 using Spectrum = py::array_t<std::complex<double>, py::array::c_style>;
 
 std::unique_ptr<Mesh> make_mesh(const Array &cell, const std::array<int, 3> &points, int order,
-                                double sigma, double taper_inner, double taper_outer, int threads) {
+                                double k_inner, double k_outer, int threads) {
     expect_shape(cell, "cell", {3, 3});
-    const equicalc::CoulombOptions options{sigma, taper_inner, taper_outer, false, threads};
+    const equicalc::CoulombOptions options{k_inner, k_outer, false, threads};
     return std::make_unique<Mesh>(cell.data(), points.data(), order, options);
 }
 
-Array spread(Mesh &mesh, const Array &charges, const Array &positions) {
-    const py::ssize_t n = charges.size();
-    expect_shape(charges, "charges", {n});
-    expect_shape(positions, "positions", {n, 3});
+Array spread(Mesh &mesh, const Array &charges, const Array &positions, const Array &sigmas) {
+    const equicalc::Charges atoms = to_charges(charges, positions, sigmas);
+    py::gil_scoped_release release;
+    mesh.set_charges(atoms);
+    py::gil_scoped_acquire acquire;
     Array density(static_cast<py::ssize_t>(mesh.size()));
     double *out = density.mutable_data();
-    py::gil_scoped_release release;
-    mesh.spread(n, charges.data(), positions.data(), out);
+    py::gil_scoped_release again;
+    mesh.spread(out);
     return density;
 }
 
@@ -130,17 +135,16 @@ py::dict gather(const Mesh &mesh, const Array &potential) {
 }  // namespace
 
 void bind_ewald(py::module_ &module) {
-    module.def("coulomb_bulk", &bulk, py::arg("charges"), py::arg("positions"), py::arg("cell"),
-               py::arg("sigma"), py::arg("taper_inner"), py::arg("taper_outer"),
-               py::arg("atom_virials"), py::arg("threads"),
-               "Sum over waves of a periodic cell; see csrc/ewald.h.");
-    module.def("coulomb_open", &open, py::arg("charges"), py::arg("positions"), py::arg("sigma"),
+    module.def("coulomb_bulk", &bulk, py::arg("charges"), py::arg("positions"), py::arg("sigmas"),
+               py::arg("cell"), py::arg("k_inner"), py::arg("k_outer"), py::arg("atom_virials"),
+               py::arg("threads"), "Sum over waves of a periodic cell; see csrc/ewald.h.");
+    module.def("coulomb_open", &open, py::arg("charges"), py::arg("positions"), py::arg("sigmas"),
                py::arg("atom_virials"), py::arg("threads"),
                "Sum over pairs of a cluster; see csrc/ewald.h.");
     py::class_<Mesh>(module, "CoulombMesh", "Sum over waves on a mesh; see csrc/mesh.h.")
         .def(py::init(&make_mesh), py::arg("cell"), py::arg("points"), py::arg("order"),
-             py::arg("sigma"), py::arg("taper_inner"), py::arg("taper_outer"), py::arg("threads"))
-        .def("spread", &spread, py::arg("charges"), py::arg("positions"))
+             py::arg("k_inner"), py::arg("k_outer"), py::arg("threads"))
+        .def("spread", &spread, py::arg("charges"), py::arg("positions"), py::arg("sigmas"))
         .def("convolve", &convolve, py::arg("spectrum").noconvert())
         .def("gather", &gather, py::arg("potential"));
 }

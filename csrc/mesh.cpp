@@ -83,18 +83,23 @@ CoulombMesh::CoulombMesh(const double *cell, const int *points, int order,
     options_.threads = std::max(1, options.threads);
 }
 
-std::size_t CoulombMesh::size() const {
-    return static_cast<std::size_t>(points_[0]) * points_[1] * points_[2];
-}
+std::size_t CoulombMesh::size() const { return groups() * points_[0] * points_[1] * points_[2]; }
 
 std::size_t CoulombMesh::spectrum_size() const {
-    return static_cast<std::size_t>(points_[0]) * points_[1] * (points_[2] / 2 + 1);
+    return groups() * points_[0] * points_[1] * (points_[2] / 2 + 1);
 }
 
-void CoulombMesh::spread(std::size_t n, const double *charges, const double *positions,
-                         double *mesh) {
+void CoulombMesh::set_charges(const Charges &atoms) {
     const Reciprocal reciprocal = make_reciprocal(cell_);
-    charges_.assign(charges, charges + n);
+    const std::size_t n = atoms.n;
+    const double *positions = atoms.positions;
+    charges_.assign(atoms.charges, atoms.charges + n);
+    sigmas_.assign(atoms.sigmas, atoms.sigmas + n);
+    groups_ = group_by_width(n, atoms.sigmas);
+    if (n == 0) {
+        groups_.sigma.assign(1, 1.0);  // an empty mesh
+        groups_.start.assign(2, 0);
+    }
     base_.resize(3 * n);
     weights_.resize(3 * n * order_);
     slopes_.resize(3 * n * order_);
@@ -122,25 +127,35 @@ void CoulombMesh::spread(std::size_t n, const double *charges, const double *pos
             }
         }
     }
-    bin_start_.assign(points_[0] + 1, 0);
+    sort_into_bins();
+}
+
+void CoulombMesh::sort_into_bins() {
+    const std::size_t n = charges_.size();
+    const auto bin = [&](std::size_t i) { return groups_.member[i] * points_[0] + base_[3 * i]; };
+    bin_start_.assign(groups() * points_[0] + 1, 0);
     for (std::size_t i = 0; i < n; ++i) {
-        ++bin_start_[base_[3 * i] + 1];
+        ++bin_start_[bin(i) + 1];
     }
-    for (int x = 0; x < points_[0]; ++x) {
-        bin_start_[x + 1] += bin_start_[x];
+    for (std::size_t b = 1; b < bin_start_.size(); ++b) {
+        bin_start_[b] += bin_start_[b - 1];
     }
     bins_.resize(n);
     std::vector<std::size_t> next(bin_start_.begin(), bin_start_.end() - 1);
     for (std::size_t i = 0; i < n; ++i) {
-        bins_[next[base_[3 * i]]++] = i;
+        bins_[next[bin(i)]++] = i;
     }
+}
+
+void CoulombMesh::spread(double *mesh) const {
     dispatch(order_, [&]<int Order> { spread_order<Order>(mesh); });
 }
 
 // One thread fills one plane of the mesh, atoms in a fixed order: no conflicts and no dependence on
 // the number of threads.
 template <int Order>
-void CoulombMesh::spread_order(double *mesh) {
+void CoulombMesh::spread_order(double *mesh) const {
+    const auto planes = static_cast<std::int64_t>(groups() * points_[0]);
     const int nx = points_[0], ny = points_[1], nz = points_[2];
 #pragma omp parallel num_threads(options_.threads)
     {
@@ -148,10 +163,11 @@ void CoulombMesh::spread_order(double *mesh) {
         const std::size_t row = nz + Order - 1;
         std::vector<double> plane(row * ny);
 #pragma omp for schedule(dynamic, 1)
-        for (int x = 0; x < nx; ++x) {
+        for (std::int64_t at_plane = 0; at_plane < planes; ++at_plane) {
             std::fill(plane.begin(), plane.end(), 0.0);
+            const int x = static_cast<int>(at_plane % nx);
             for (int cx = 0; cx < Order; ++cx) {
-                const int bin = (x - cx + nx) % nx;
+                const std::int64_t bin = at_plane - x + (x - cx + nx) % nx;
                 for (std::size_t at = bin_start_[bin]; at < bin_start_[bin + 1]; ++at) {
                     const std::size_t i = bins_[at];
                     const double *w = &weights_[3 * i * Order];
@@ -168,7 +184,7 @@ void CoulombMesh::spread_order(double *mesh) {
                 }
             }
             for (int y = 0; y < ny; ++y) {
-                double *out = mesh + (static_cast<std::size_t>(x) * ny + y) * nz;
+                double *out = mesh + (at_plane * ny + y) * nz;
                 std::copy(&plane[y * row], &plane[y * row] + nz, out);
                 for (int z = 0; z < Order - 1; ++z) {
                     out[z] += plane[y * row + nz + z];
@@ -184,34 +200,51 @@ void CoulombMesh::convolve(std::complex<double> *spectrum) {
     const int nx = points_[0], ny = points_[1], nz = points_[2], half = nz / 2 + 1;
     const std::vector<double> fx = influence(nx, order_), fy = influence(ny, order_),
                               fz = influence(nz, order_);
+    const std::size_t spacing = spectrum_size() / std::max<std::size_t>(1, groups());
     // Per plane, added up in order afterwards: independent of the number of threads.
     std::vector<double> energies(nx, 0.0), virials(9 * nx, 0.0);
-#pragma omp parallel for num_threads(options_.threads) schedule(dynamic, 1)
-    for (int x = 0; x < nx; ++x) {
-        for (int y = 0; y < ny; ++y) {
-            const int hx = 2 * x > nx ? x - nx : x, hy = 2 * y > ny ? y - ny : y;
-            std::complex<double> *row = spectrum + (static_cast<std::size_t>(x) * ny + y) * half;
-            for (int z = 0; z < half; ++z) {
-                double k[3], k_sq = 0.0;
-                for (int a = 0; a < 3; ++a) {
-                    const double *b = reciprocal.inverse[a];
-                    k[a] = 2.0 * kPi * (hx * b[0] + hy * b[1] + z * b[2]);
-                    k_sq += k[a] * k[a];
+#pragma omp parallel num_threads(options_.threads)
+    {
+        std::vector<double> damping(groups());
+#pragma omp for schedule(dynamic, 1)
+        for (int x = 0; x < nx; ++x) {
+            for (int y = 0; y < ny; ++y) {
+                const int hx = 2 * x > nx ? x - nx : x, hy = 2 * y > ny ? y - ny : y;
+                std::complex<double> *row =
+                    spectrum + (static_cast<std::size_t>(x) * ny + y) * half;
+                for (int z = 0; z < half; ++z) {
+                    double k[3], k_sq = 0.0;
+                    for (int a = 0; a < 3; ++a) {
+                        const double *b = reciprocal.inverse[a];
+                        k[a] = 2.0 * kPi * (hx * b[0] + hy * b[1] + z * b[2]);
+                        k_sq += k[a] * k[a];
+                    }
+                    const Weight weight = wave_weight(k_sq, options_);
+                    // S(k) and its derivative with respect to k^2 at fixed spectra.
+                    std::complex<double> sum = 0.0, slope = 0.0;
+                    for (std::size_t g = 0; weight.value != 0.0 && g < groups(); ++g) {
+                        const double sigma_sq = groups_.sigma[g] * groups_.sigma[g];
+                        damping[g] = std::exp(-0.5 * sigma_sq * k_sq);
+                        const std::complex<double> part = damping[g] * row[g * spacing + z];
+                        sum += part;
+                        slope -= 0.5 * sigma_sq * part;
+                    }
+                    // The other half of the spectrum holds the conjugates, except of these planes.
+                    const double multiplicity = z == 0 || 2 * z == nz ? 1.0 : 2.0;
+                    const double f = fx[x] * fy[y] * fz[z];
+                    const double value = multiplicity * f * weight.value;
+                    energies[x] += value * std::norm(sum);
+                    const double stress =
+                        multiplicity * f * weight.slope * std::norm(sum) +
+                        2.0 * value * (sum.real() * slope.real() + sum.imag() * slope.imag());
+                    for (int c = 0; c < 9; ++c) {
+                        virials[9 * x + c] += stress * k[c / 3] * k[c % 3];
+                    }
+                    for (std::size_t g = 0; g < groups(); ++g) {
+                        row[g * spacing + z] =
+                            weight.value == 0.0 ? 0.0 : f * weight.value * damping[g] * sum;
+                    }
                 }
-                const Weight weight = wave_weight(k_sq, options_);
-                if (weight.value == 0.0) {
-                    row[z] = 0.0;
-                    continue;
-                }
-                const double f = fx[x] * fy[y] * fz[z];
-                // The other half of the spectrum holds the conjugates, except of these planes.
-                const double multiplicity = z == 0 || 2 * z == nz ? 1.0 : 2.0;
-                const double power = multiplicity * f * std::norm(row[z]);
-                energies[x] += weight.value * power;
-                for (int c = 0; c < 9; ++c) {
-                    virials[9 * x + c] += weight.slope * power * k[c / 3] * k[c % 3];
-                }
-                row[z] *= weight.value * f;
             }
         }
     }
@@ -235,8 +268,8 @@ CoulombSum CoulombMesh::gather(const double *mesh) const {
     result.energy = energy_;
     std::copy(virial_, virial_ + 9, result.virial);
     dispatch(order_, [&]<int Order> { gather_order<Order>(mesh, result); });
-    add_self_and_background(charges_.size(), charges_.data(), make_reciprocal(cell_).volume,
-                            options, result);
+    add_self_and_background(charges_.size(), charges_.data(), sigmas_.data(),
+                            make_reciprocal(cell_).volume, options, result);
     return result;
 }
 
@@ -250,6 +283,7 @@ void CoulombMesh::gather_order(const double *mesh, CoulombSum &result) const {
     for (std::int64_t at = 0; at < count; ++at) {
         const std::size_t i = bins_[at];  // neighbours on the mesh follow each other
         const double *w = &weights_[3 * i * Order], *d = &slopes_[3 * i * Order];
+        const double *own = mesh + groups_.member[i] * nx * ny * nz;
         const int bz = base_[3 * i + 2];
         double value = 0.0, gradient[3] = {};
         int x = base_[3 * i];
@@ -257,7 +291,7 @@ void CoulombMesh::gather_order(const double *mesh, CoulombSum &result) const {
             int y = base_[3 * i + 1];
             double along = 0.0, along_y = 0.0, along_z = 0.0;
             for (int cy = 0; cy < Order; ++cy) {
-                const double *row = mesh + (static_cast<std::size_t>(x) * ny + y) * nz;
+                const double *row = own + (static_cast<std::size_t>(x) * ny + y) * nz;
                 const double *local = row + bz;
                 double wrapped[Order] = {};
                 if (bz + Order > nz) {

@@ -6,6 +6,9 @@
 //   G(k) = w(k) prod_a sinc^2p(h_a / n_a) / (sum_m sinc^2p(h_a / n_a + m))^2
 // with the weight w(k) of the exact sum, which this one tends to as the mesh is refined. Energy,
 // forces, potentials and virial are exact derivatives of one another at a fixed number of points.
+//
+// The charges of each width have a mesh of their own: their spectra carry exp(-sigma^2 k^2 / 2)
+// into the sum S(k) and take it from there again. Equal widths cost one mesh.
 #pragma once
 
 #include <complex>
@@ -13,6 +16,7 @@
 #include <vector>
 
 #include "ewald.h"
+#include "waves.h"
 
 namespace equicalc {
 
@@ -24,22 +28,27 @@ class CoulombMesh {
     // Throws std::invalid_argument when the order is not offered or a direction has fewer points.
     CoulombMesh(const double *cell, const int *points, int order, const CoulombOptions &options);
 
-    std::size_t size() const;           // points of the mesh
-    std::size_t spectrum_size() const;  // of its half spectrum [n0][n1][n2 / 2 + 1]
+    // The charges of the next three calls; spline weights are kept.
+    void set_charges(const Charges &atoms);
 
-    // Charges on the mesh [n0][n1][n2]. Positions are kept for gather().
-    void spread(std::size_t n, const double *charges, const double *positions, double *mesh);
+    std::size_t groups() const { return groups_.size(); }  // different widths
+    std::size_t size() const;           // points of all meshes [groups][n0][n1][n2]
+    std::size_t spectrum_size() const;  // of the half spectra [groups][n0][n1][n2 / 2 + 1]
 
-    // Spectrum of the charges (sums without normalisation) -> spectrum of the potential, in place.
+    // Charges on the meshes.
+    void spread(double *mesh) const;
+
+    // Spectra of the charges (sums without normalisation) -> spectra of the potentials, in place.
     void convolve(std::complex<double> *spectrum);
 
-    // From the mesh of the potential (inverse transform without normalisation) to the results;
+    // From the meshes of the potentials (inverse transforms without normalisation) to the results;
     // no virials per atom.
     CoulombSum gather(const double *mesh) const;
 
   private:
+    void sort_into_bins();
     template <int Order>
-    void spread_order(double *mesh);
+    void spread_order(double *mesh) const;
     template <int Order>
     void gather_order(const double *mesh, CoulombSum &result) const;
 
@@ -47,12 +56,13 @@ class CoulombMesh {
     int points_[3];
     int order_;
     CoulombOptions options_;
-    std::vector<double> charges_;
+    std::vector<double> charges_, sigmas_;
+    WidthGroups groups_;
     std::vector<int> base_;               // [n][3] first mesh point of an atom's spline
     std::vector<double> weights_;         // [n][3][order] spline at its mesh points
     std::vector<double> slopes_;          // [n][3][order] and its derivative
-    std::vector<std::size_t> bins_;       // atoms sorted by base_[0] ...
-    std::vector<std::size_t> bin_start_;  // ... [n0 + 1]
+    std::vector<std::size_t> bins_;       // atoms sorted by width and base_[0] ...
+    std::vector<std::size_t> bin_start_;  // ... [groups n0 + 1]
     double energy_ = 0.0;
     double virial_[9] = {};
 };

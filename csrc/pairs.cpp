@@ -8,10 +8,10 @@
 
 namespace equicalc {
 
-CoulombSum open_sum(std::size_t n, const double *charges, const double *positions,
-                    const CoulombOptions &options) {
+CoulombSum open_sum(const Charges &atoms, const CoulombOptions &options) {
+    const std::size_t n = atoms.n;
+    const double *charges = atoms.charges, *positions = atoms.positions, *sigmas = atoms.sigmas;
     CoulombSum result = empty_sum(n, options);
-    const double gamma = 0.5 / options.sigma;
     const auto count = static_cast<std::int64_t>(n);
     std::vector<double> virials(9 * n, 0.0);
 #pragma omp parallel for num_threads(std::max(1, options.threads)) schedule(static)
@@ -21,6 +21,7 @@ CoulombSum open_sum(std::size_t n, const double *charges, const double *position
             if (j == i) {
                 continue;
             }
+            const double gamma = std::sqrt(0.5 / (sigmas[i] * sigmas[i] + sigmas[j] * sigmas[j]));
             double d[3];
             for (int x = 0; x < 3; ++x) {
                 d[x] = positions[3 * i + x] - positions[3 * j + x];
@@ -44,22 +45,21 @@ CoulombSum open_sum(std::size_t n, const double *charges, const double *position
                 f = std::erf(x) / x;
                 g = (f - 2.0 / std::sqrt(kPi) * std::exp(-x * x)) / (x * x);
             }
-            potential += charges[j] * f;
+            potential += gamma * charges[j] * f;
             for (int a = 0; a < 3; ++a) {
-                const double pull = charges[j] * g * d[a];
+                const double pull = gamma * gamma * gamma * charges[j] * g * d[a];
                 force[a] += pull;
                 for (int b = 0; b < 3; ++b) {
                     virial[3 * a + b] += 0.5 * pull * d[b];
                 }
             }
         }
-        const double scale = kCoulomb * gamma;
-        result.potentials[i] = scale * potential;
+        result.potentials[i] = kCoulomb * potential;
         for (int a = 0; a < 3; ++a) {
-            result.forces[3 * i + a] = scale * gamma * gamma * charges[i] * force[a];
+            result.forces[3 * i + a] = kCoulomb * charges[i] * force[a];
         }
         for (int c = 0; c < 9; ++c) {
-            virial[c] *= scale * gamma * gamma * charges[i];
+            virial[c] *= kCoulomb * charges[i];
         }
     }
     for (std::size_t i = 0; i < n; ++i) {

@@ -1,6 +1,8 @@
 #include "waves.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace equicalc {
 
@@ -27,23 +29,39 @@ Reciprocal make_reciprocal(const double *cell) {
     return reciprocal;
 }
 
+WidthGroups group_by_width(std::size_t n, const double *sigmas) {
+    WidthGroups groups;
+    groups.order.resize(n);
+    groups.member.resize(n);
+    std::iota(groups.order.begin(), groups.order.end(), std::size_t{0});
+    std::stable_sort(groups.order.begin(), groups.order.end(),
+                     [&](std::size_t i, std::size_t j) { return sigmas[i] < sigmas[j]; });
+    for (std::size_t at = 0; at < n; ++at) {
+        const std::size_t i = groups.order[at];
+        if (at == 0 || sigmas[i] != groups.sigma.back()) {
+            groups.sigma.push_back(sigmas[i]);
+            groups.start.push_back(at);
+        }
+        groups.member[i] = groups.size() - 1;
+    }
+    groups.start.push_back(n);
+    return groups;
+}
+
 Weight wave_weight(double k_sq, const CoulombOptions &options) {
-    const double sigma_sq = options.sigma * options.sigma;
-    const double x = sigma_sq * k_sq;
-    const double inner = options.taper_inner * options.taper_inner;
-    const double outer = options.taper_outer * options.taper_outer;
-    if (x >= outer || k_sq == 0.0) {
+    const double inner = options.k_inner * options.k_inner;
+    const double outer = options.k_outer * options.k_outer;
+    if (k_sq >= outer || k_sq == 0.0) {
         return {};
     }
     double taper = 1.0, taper_slope = 0.0;
-    if (x > inner) {
+    if (k_sq > inner) {
         // Quintic step in k^2: two continuous derivatives at both ends.
-        const double u = (x - inner) / (outer - inner);
+        const double u = (k_sq - inner) / (outer - inner);
         taper = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u);
         taper_slope = -30.0 * u * u * (1.0 - u) * (1.0 - u) / (outer - inner);
     }
-    const double gauss = sigma_sq * std::exp(-x) / x;
-    return {gauss * taper, gauss * sigma_sq * (taper_slope - taper - taper / x)};
+    return {taper / k_sq, (taper_slope - taper / k_sq) / k_sq};
 }
 
 CoulombSum empty_sum(std::size_t n, const CoulombOptions &options) {
@@ -56,26 +74,26 @@ CoulombSum empty_sum(std::size_t n, const CoulombOptions &options) {
     return result;
 }
 
-void add_self_and_background(std::size_t n, const double *charges, double volume,
-                             const CoulombOptions &options, CoulombSum &result) {
-    double total = 0.0, squares = 0.0;
+void add_self_and_background(std::size_t n, const double *charges, const double *sigmas,
+                             double volume, const CoulombOptions &options, CoulombSum &result) {
+    double total = 0.0, moment = 0.0;
     for (std::size_t i = 0; i < n; ++i) {
         total += charges[i];
-        squares += charges[i] * charges[i];
+        moment += charges[i] * sigmas[i] * sigmas[i];
     }
-    const double self = -kCoulomb / (2.0 * options.sigma * std::sqrt(kPi));
-    const double background = -2.0 * kPi * options.sigma * options.sigma * kCoulomb / volume;
-    result.energy += self * squares + background * total * total;
+    const double background = -2.0 * kPi * kCoulomb / volume;
+    result.energy += background * total * moment;
     for (std::size_t i = 0; i < n; ++i) {
-        result.potentials[i] += 2.0 * (self * charges[i] + background * total);
+        const double self = -kCoulomb * charges[i] / (std::sqrt(kPi) * sigmas[i]);
+        const double shared = background * (total * sigmas[i] * sigmas[i] + moment);
+        result.energy += 0.5 * self * charges[i];
+        result.potentials[i] += self + shared;
+        for (int x = 0; options.atom_virials && x < 3; ++x) {
+            result.atom_virials[9 * i + 4 * x] += 0.5 * shared * charges[i];
+        }
     }
     for (int x = 0; x < 3; ++x) {
-        result.virial[4 * x] += background * total * total;
-        if (options.atom_virials) {
-            for (std::size_t i = 0; i < n; ++i) {
-                result.atom_virials[9 * i + 4 * x] += background * total * charges[i];
-            }
-        }
+        result.virial[4 * x] += background * total * moment;
     }
 }
 

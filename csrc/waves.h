@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "ewald.h"
 
@@ -27,7 +28,19 @@ struct Reciprocal {
 // The rows of `cell` are the cell vectors.
 Reciprocal make_reciprocal(const double *cell);
 
-// Weight exp(-sigma^2 k^2) t(k) / k^2 of a wave and its derivative with respect to k^2.
+// Atoms sorted by width: those of one width follow each other in `order`.
+struct WidthGroups {
+    std::vector<double> sigma;        // [groups], ascending
+    std::vector<std::size_t> start;   // [groups + 1], first of a group in `order`
+    std::vector<std::size_t> order;   // [n] atoms
+    std::vector<std::size_t> member;  // [n] group of each atom
+
+    std::size_t size() const { return sigma.size(); }
+};
+
+WidthGroups group_by_width(std::size_t n, const double *sigmas);
+
+// Weight t(k) / k^2 of a wave and its derivative with respect to k^2.
 struct Weight {
     double value = 0.0, slope = 0.0;
 };
@@ -38,7 +51,7 @@ Weight wave_weight(double k_sq, const CoulombOptions &options);
 CoulombSum empty_sum(std::size_t n, const CoulombOptions &options);
 
 // Adds the self energy and the background; the background alone depends on the volume.
-void add_self_and_background(std::size_t n, const double *charges, double volume,
-                             const CoulombOptions &options, CoulombSum &result);
+void add_self_and_background(std::size_t n, const double *charges, const double *sigmas,
+                             double volume, const CoulombOptions &options, CoulombSum &result);
 
 }  // namespace equicalc

@@ -61,15 +61,15 @@ def scatter_edges(
 def coulomb_bulk(
     charges: Array,
     positions: Array,
+    sigmas: Array,
     cell: Array,
-    sigma: float,
-    taper_inner: float,
-    taper_outer: float,
+    k_inner: float,
+    k_outer: float,
     atom_virials: bool,
     threads: int,
 ) -> dict[str, Any]: ...
 def coulomb_open(
-    charges: Array, positions: Array, sigma: float, atom_virials: bool, threads: int
+    charges: Array, positions: Array, sigmas: Array, atom_virials: bool, threads: int
 ) -> dict[str, Any]: ...
 
 class CoulombMesh:
@@ -78,11 +78,10 @@ class CoulombMesh:
         cell: Array,
         points: list[int],
         order: int,
-        sigma: float,
-        taper_inner: float,
-        taper_outer: float,
+        k_inner: float,
+        k_outer: float,
         threads: int,
     ) -> None: ...
-    def spread(self, charges: Array, positions: Array) -> Array: ...
+    def spread(self, charges: Array, positions: Array, sigmas: Array) -> Array: ...
     def convolve(self, spectrum: npt.NDArray[np.complex128]) -> None: ...
     def gather(self, potential: Array) -> dict[str, Any]: ...

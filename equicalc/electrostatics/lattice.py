@@ -111,6 +111,19 @@ def taper_range(accuracy: float) -> tuple[float, float]:
     return high, high + TAPER_WIDTH
 
 
+def wave_range(sigmas: npt.NDArray[np.float64], accuracy: float) -> tuple[float, float]:
+    """Where the smooth edge of the k-space sum begins and ends, 1/angstrom: the narrowest rules.
+
+    Parameters
+    ----------
+    sigmas
+        [N], angstrom.
+    """
+    narrowest = float(sigmas.min(initial=math.inf))
+    inner, outer = taper_range(accuracy)
+    return inner / narrowest, outer / narrowest
+
+
 def check_sigma(sigma: float) -> None:
     """Raise ValueError unless `sigma` (angstrom) is a positive finite number."""
     if not (math.isfinite(sigma) and sigma > 0.0):
@@ -120,15 +133,20 @@ def check_sigma(sigma: float) -> None:
 
 
 def wave_extent(
-    cell: npt.NDArray[np.float64], sigma: float, accuracy: float
+    cells: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64], accuracy: float
 ) -> npt.NDArray[np.int64]:
     """Largest integers h_a of the waves k = 2 pi sum_a h_a b_a inside the sphere of `accuracy`.
 
     From h_a = k . a_a / (2 pi) and |k| <= k_max follows |h_a| <= k_max |a_a| / (2 pi).
+
+    Parameters
+    ----------
+    cells, sigma
+        [S, 3, 3] and narrowest width [S] of each structure, angstrom.
     """
     k_max = taper_range(accuracy)[1] / sigma
-    lengths = np.linalg.norm(cell, axis=-1)
-    return np.floor(k_max * lengths / (2.0 * math.pi)).astype(np.int64)
+    lengths = np.linalg.norm(cells, axis=-1)
+    return np.floor(k_max[:, None] * lengths / (2.0 * math.pi)).astype(np.int64)
 
 
 def reduction(cell: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -37,12 +37,15 @@ COST_SPLINE = 2.5
 COST_WAVE = 4.0
 COST_CALL = 2e5
 
+# Each width has a mesh of its own; beyond this many their memory gets out of hand.
+MOST_WIDTHS = 32
+
 
 def p3m(
     charges: npt.NDArray[np.float64],
     positions: npt.NDArray[np.float64],
+    sigmas: npt.NDArray[np.float64],
     cell: npt.NDArray[np.float64],
-    sigma: float,
     accuracy: float,
 ) -> dict[str, Any]:
     """Energy, potentials, forces and virial of a periodic cell on a mesh.
@@ -52,9 +55,9 @@ def p3m(
 
     Parameters
     ----------
-    charges, positions, cell
-        [N] in e, [N, 3] and [3, 3] in angstrom, C-contiguous float64.
-    sigma, accuracy
+    charges, positions, sigmas, cell
+        [N] in e, [N, 3], [N] and [3, 3] in angstrom, C-contiguous float64.
+    accuracy
         As in `solve`.
 
     Returns
@@ -66,46 +69,71 @@ def p3m(
     Raises
     ------
     ValueError
-        When the mesh does not reach the accuracy.
+        When the mesh does not reach the accuracy, or for too many different widths.
     """
     if accuracy < BEST_ACCURACY:
         raise ValueError(
             f"'p3m' reaches an accuracy of {BEST_ACCURACY:g}; found {accuracy:g}. Use "
             "method='ewald' or 'auto'"
         )
+    n_widths = len(np.unique(sigmas))
+    if n_widths > MOST_WIDTHS:
+        raise ValueError(
+            f"'p3m' has one mesh for each width and takes up to {MOST_WIDTHS}; found {n_widths} "
+            "different sigmas. Use method='ewald' or 'auto'"
+        )
+    points, order = choose_mesh(sigmas, cell, accuracy)
+    return mesh_sum(charges, positions, sigmas, cell, points, order, accuracy)
+
+
+def mesh_sum(
+    charges: npt.NDArray[np.float64],
+    positions: npt.NDArray[np.float64],
+    sigmas: npt.NDArray[np.float64],
+    cell: npt.NDArray[np.float64],
+    points: list[int],
+    order: int,
+    accuracy: float,
+) -> dict[str, Any]:
+    """Result of a given mesh: `points` along the cell vectors, splines of `order`. See `p3m`."""
     from equicalc import _core
 
-    points, order = choose_mesh(len(charges), cell, sigma, accuracy)
-    inner, outer = lattice.taper_range(accuracy)
-    threads = torch.get_num_threads()
-    mesh = _core.CoulombMesh(cell, points, order, sigma, inner, outer, threads)
-    density = torch.from_numpy(mesh.spread(charges, positions)).reshape(points)
-    spectrum = torch.fft.rfftn(density).contiguous()
+    edge, threads = lattice.wave_range(sigmas, accuracy), torch.get_num_threads()
+    mesh = _core.CoulombMesh(cell, points, order, *edge, threads)
+    density = torch.from_numpy(mesh.spread(charges, positions, sigmas)).reshape(-1, *points)
+    spectrum = torch.fft.rfftn(density, dim=(1, 2, 3)).contiguous()
     mesh.convolve(spectrum.numpy())
-    potential = torch.fft.irfftn(spectrum, s=points, norm="forward").contiguous()
+    potential = torch.fft.irfftn(spectrum, s=points, dim=(1, 2, 3), norm="forward").contiguous()
     result: dict[str, Any] = mesh.gather(potential.numpy())
     return result
 
 
 def choose_mesh(
-    n_atoms: int, cell: npt.NDArray[np.float64], sigma: float, accuracy: float
+    sigmas: npt.NDArray[np.float64], cell: npt.NDArray[np.float64], accuracy: float
 ) -> tuple[list[int], int]:
     """Points along each cell vector and order of the spline: the cheapest mesh for `accuracy`."""
-    return min(_candidates(cell, sigma, accuracy), key=lambda mesh: mesh_cost(n_atoms, *mesh))
+    narrowest = float(sigmas.min(initial=math.inf)) if len(sigmas) else 1.0
+    return min(_candidates(cell, narrowest, accuracy), key=lambda mesh: mesh_cost(sigmas, *mesh))
 
 
-def mesh_cost(n_atoms: int, points: list[int], order: int) -> float:
+def mesh_cost(sigmas: npt.NDArray[np.float64], points: list[int], order: int) -> float:
     """Rough cost of the mesh in nanoseconds."""
-    return COST_CALL + COST_POINT * math.prod(points) + COST_SPLINE * n_atoms * order**3
+    n_widths = max(1, len(np.unique(sigmas)))
+    transforms = COST_POINT * n_widths * math.prod(points)
+    return COST_CALL + transforms + COST_SPLINE * len(sigmas) * order**3
 
 
-def is_cheaper(n_atoms: int, cell: npt.NDArray[np.float64], sigma: float, accuracy: float) -> bool:
-    """Whether the mesh is expected to beat the exact sum clearly (by a factor of two)."""
-    k_max = lattice.taper_range(accuracy)[1] / sigma
+def is_cheaper(
+    sigmas: npt.NDArray[np.float64], cell: npt.NDArray[np.float64], accuracy: float
+) -> bool:
+    """Whether the mesh can be used and is expected to beat the exact sum clearly (by two)."""
+    if accuracy < BEST_ACCURACY or len(np.unique(sigmas)) > MOST_WIDTHS:
+        return False
+    k_max = lattice.wave_range(sigmas, accuracy)[1]
     volume = abs(float(np.linalg.det(cell)))
     half_waves = 0.5 * (4.0 * math.pi / 3.0) * k_max**3 * volume / (2.0 * math.pi) ** 3
-    exact = COST_WAVE * n_atoms * half_waves
-    return 2.0 * mesh_cost(n_atoms, *choose_mesh(n_atoms, cell, sigma, accuracy)) < exact
+    exact = COST_WAVE * len(sigmas) * half_waves
+    return 2.0 * mesh_cost(sigmas, *choose_mesh(sigmas, cell, accuracy)) < exact
 
 
 def _candidates(

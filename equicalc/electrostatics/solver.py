@@ -55,7 +55,7 @@ def solve(
     positions: npt.ArrayLike,
     cell: npt.ArrayLike,
     pbc: Flags,
-    sigma: float,
+    sigma: npt.ArrayLike,
     accuracy: float = 1e-6,
     method: str = "auto",
     atom_virials: bool = False,
@@ -80,7 +80,8 @@ def solve(
     pbc
         Three flags: all (bulk), two (slab) or none (cluster).
     sigma
-        Width of the Gaussians, angstrom.
+        Width of the Gaussians, angstrom: one number, or an array [N]. The cost grows with the
+        number of different widths, on a mesh in proportion: meant for one per element.
     accuracy
         As in `coulomb_energy`: error of a pair's interaction relative to its value at contact. For
         sigma = 1 A and charges near 1 e the rms error of forces is about 5 eV/A times this.
@@ -98,17 +99,19 @@ def solve(
     charges = np.ascontiguousarray(charges, dtype=np.float64)
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     cell = np.ascontiguousarray(cell, dtype=np.float64)
-    kind = _check(charges, positions, cell, pbc, sigma, accuracy)
+    kind = _check(charges, positions, cell, pbc, accuracy)
+    sigmas = _widths(sigma, charges.size)
     method = _choose(method, kind, atom_virials)
     if kind is Boundary.OPEN:
         from equicalc import _core
 
-        raw = _core.coulomb_open(charges, positions, sigma, atom_virials, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        raw = _core.coulomb_open(charges, positions, sigmas, atom_virials, threads)
     elif kind is Boundary.BULK:
-        raw = _bulk(charges, positions, cell, sigma, accuracy, method, atom_virials)
+        raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials)
     else:
         in_plane = cell[np.asarray(pbc, dtype=bool)]
-        raw = _slab(charges, positions, in_plane, sigma, accuracy, method, atom_virials)
+        raw = _slab(charges, positions, sigmas, in_plane, accuracy, method, atom_virials)
     return CoulombResult(
         energy=float(raw["energy"]),
         potentials=raw["potentials"],
@@ -125,7 +128,6 @@ def _check(
     positions: Array,
     cell: Array,
     pbc: Flags,
-    sigma: float,
     accuracy: float,
 ) -> Boundary:
     """Boundary conditions; ValueError when the input has a wrong shape or is not finite."""
@@ -142,11 +144,23 @@ def _check(
         bad = np.argwhere(~np.isfinite(expected[name][0]))
         if len(bad):
             raise ValueError(f"{name} hold NaN or infinity (first at atom {bad[0][0]})")
-    lattice.check_sigma(sigma)
     lattice.taper_range(accuracy)
     kind = lattice.boundary(pbc)
     lattice.check_cell(cell, pbc)
     return kind
+
+
+def _widths(sigma: npt.ArrayLike, n_atoms: int) -> Array:
+    """Width of each atom [n_atoms]; ValueError unless `sigma` is a number or such an array."""
+    sigmas = np.asarray(sigma, dtype=np.float64)
+    if sigmas.shape not in ((), (n_atoms,)):
+        raise ValueError(
+            f"sigma must be one number or have the shape ({n_atoms},); found {sigmas.shape}"
+        )
+    if sigmas.size:
+        lattice.check_sigma(float(sigmas.min()))
+        lattice.check_sigma(float(sigmas.max()))
+    return np.ascontiguousarray(np.broadcast_to(sigmas, (n_atoms,)))
 
 
 def _choose(method: str, kind: Boundary, atom_virials: bool) -> str:
@@ -170,8 +184,8 @@ def _choose(method: str, kind: Boundary, atom_virials: bool) -> str:
 def _bulk(
     charges: Array,
     positions: Array,
+    sigmas: Array,
     cell: Array,
-    sigma: float,
     accuracy: float,
     method: str,
     atom_virials: bool,
@@ -179,24 +193,23 @@ def _bulk(
     """Three periodic directions; the solver used is added to the result as "method"."""
     cell = lattice.reduction(cell) @ cell
     if method == "auto":
-        reachable = accuracy >= mesh.BEST_ACCURACY
-        cheaper = reachable and mesh.is_cheaper(len(charges), cell, sigma, accuracy)
+        cheaper = mesh.is_cheaper(sigmas, cell, accuracy)
         method = "p3m" if cheaper else "ewald"
     if method == "p3m":
-        raw = mesh.p3m(charges, positions, cell, sigma, accuracy)
+        raw = mesh.p3m(charges, positions, sigmas, cell, accuracy)
     else:
         from equicalc import _core
 
-        taper, threads = lattice.taper_range(accuracy), torch.get_num_threads()
-        raw = _core.coulomb_bulk(charges, positions, cell, sigma, *taper, atom_virials, threads)
+        edge, threads = lattice.wave_range(sigmas, accuracy), torch.get_num_threads()
+        raw = _core.coulomb_bulk(charges, positions, sigmas, cell, *edge, atom_virials, threads)
     return {**raw, "method": method}
 
 
 def _slab(
     charges: Array,
     positions: Array,
+    sigmas: Array,
     in_plane: Array,
-    sigma: float,
     accuracy: float,
     method: str,
     atom_virials: bool,
@@ -214,9 +227,10 @@ def _slab(
     heights = positions @ normal
     heights -= heights.mean() if len(heights) else 0.0
     thickness = float(np.ptp(heights)) if len(heights) else 0.0
-    height = lattice.slab_height(in_plane, thickness, sigma, accuracy)
+    widest = float(sigmas.max(initial=0.0))
+    height = lattice.slab_height(in_plane, thickness, widest, accuracy)
     cell = np.array([in_plane[0], in_plane[1], normal * height])
-    raw = _bulk(charges, positions, cell, sigma, accuracy, method, atom_virials)
+    raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials)
 
     total, dipole = float(charges.sum()), float(charges @ heights)
     spread = float(charges @ heights**2)

@@ -262,7 +262,7 @@ def test_large_batches_are_split_without_changing_the_energies(random_system, mo
         1e-8,
     )
     together = coulomb_energies(*arguments)
-    monkeypatch.setattr("equicalc.electrostatics.differentiable.CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr("equicalc.electrostatics.wave_sum.CHUNK_ELEMENTS", 1)
     np.testing.assert_allclose(coulomb_energies(*arguments), together, atol=ROUNDING)
 
 

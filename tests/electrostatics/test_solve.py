@@ -128,11 +128,10 @@ def test_forces_sum_to_zero(random_system, pbc):
 
 def test_result_does_not_depend_on_the_number_of_threads(random_system):
     system = random_system(37, 0.5, seed=8)
+    atoms = system.charges, system.positions, np.where(system.charges > 0, 0.8, 1.1)
     for call in (
-        lambda n: _core.coulomb_bulk(
-            system.charges, system.positions, system.cell, SIGMA, *taper_range(1e-6), True, n
-        ),
-        lambda n: _core.coulomb_open(system.charges, system.positions, SIGMA, True, n),
+        lambda n: _core.coulomb_bulk(*atoms, system.cell, *taper_range(1e-6), True, n),
+        lambda n: _core.coulomb_open(*atoms, True, n),
     ):
         one, three = call(1), call(3)
         for name, value in one.items():
@@ -216,4 +215,4 @@ def test_impossible_input_is_refused_with_its_reason(change, message):
 
 def test_wrong_shapes_are_refused_by_the_core_itself():
     with pytest.raises(ValueError, match=r"positions must have the shape \[2, 3\]"):
-        _core.coulomb_open(np.zeros(2), np.zeros((3, 3)), 1.0, False, 1)
+        _core.coulomb_open(np.zeros(2), np.zeros((3, 3)), np.ones(2), False, 1)
