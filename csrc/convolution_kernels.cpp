@@ -180,56 +180,6 @@ EQUICALC_INLINE void scalar_senders_body(const ScalarConvolution<T> &p, const Se
     }
 }
 
-template <typename T>
-EQUICALC_INLINE void couple_body(const Coupling<T> &p, int64_t begin, int64_t end, T *out) {
-    for (int64_t n = begin; n < end; ++n) {
-        const int64_t offset = n * p.n_components * p.n_channels;
-        const T *a = p.a + offset, *b = p.b + offset;
-        const T *weight = p.weight + p.species[n] * p.n_paths * p.n_channels;
-        std::fill_n(out + offset, p.n_components * p.n_channels, T(0));
-        simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
-            using S = decltype(s);
-            for (int64_t row = 0; row < p.n_rows; ++row) {
-                typename S::type value{};
-                for (int64_t t = p.row_start[row]; t < p.row_start[row + 1]; ++t) {
-                    value += p.coefficient[t] * load<S>(a + p.left[t] * p.n_channels + c) *
-                             load<S>(b + p.right[t] * p.n_channels + c);
-                }
-                value *= load<S>(weight + p.row_path[row] * p.n_channels + c);
-                T *target = out + offset + p.row_out[row] * p.n_channels + c;
-                store<S>(target, load<S>(target) + value);
-            }
-        });
-    }
-}
-
-template <typename T>
-EQUICALC_INLINE void couple_backward_body(const Coupling<T> &p, int64_t begin, int64_t end,
-                                          const T *grad, T *grad_a, T *grad_b) {
-    for (int64_t n = begin; n < end; ++n) {
-        const int64_t offset = n * p.n_components * p.n_channels;
-        const T *a = p.a + offset, *b = p.b + offset;
-        const T *weight = p.weight + p.species[n] * p.n_paths * p.n_channels;
-        T *da = grad_a + offset, *db = grad_b + offset;
-        std::fill_n(da, p.n_components * p.n_channels, T(0));
-        std::fill_n(db, p.n_components * p.n_channels, T(0));
-        simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
-            using S = decltype(s);
-            for (int64_t row = 0; row < p.n_rows; ++row) {
-                const auto g = load<S>(grad + offset + p.row_out[row] * p.n_channels + c) *
-                               load<S>(weight + p.row_path[row] * p.n_channels + c);
-                for (int64_t t = p.row_start[row]; t < p.row_start[row + 1]; ++t) {
-                    const auto scaled = p.coefficient[t] * g;
-                    const int64_t left = p.left[t] * p.n_channels + c;
-                    const int64_t right = p.right[t] * p.n_channels + c;
-                    store<S>(da + left, load<S>(da + left) + scaled * load<S>(b + right));
-                    store<S>(db + right, load<S>(db + right) + scaled * load<S>(a + left));
-                }
-            }
-        });
-    }
-}
-
 }  // namespace
 
 #define EQUICALC_INSTANTIATE(T)                                                                   \
@@ -255,13 +205,6 @@ EQUICALC_INLINE void couple_backward_body(const Coupling<T> &p, int64_t begin, i
                                                     const SenderRows &rows, int64_t begin,        \
                                                     int64_t end, const T *grad, T *grad_x) {      \
         scalar_senders_body<T>(p, rows, begin, end, grad, grad_x);                                \
-    }                                                                                             \
-    EQUICALC_CLONES void couple(const Coupling<T> &p, int64_t begin, int64_t end, T *out) {       \
-        couple_body<T>(p, begin, end, out);                                                       \
-    }                                                                                             \
-    EQUICALC_CLONES void couple_backward(const Coupling<T> &p, int64_t begin, int64_t end,        \
-                                         const T *grad, T *grad_a, T *grad_b) {                   \
-        couple_backward_body<T>(p, begin, end, grad, grad_a, grad_b);                             \
     }
 
 EQUICALC_INSTANTIATE(float)

@@ -64,24 +64,4 @@ void scalar_convolution_senders(const ScalarConvolution<float> &, const SenderRo
 void scalar_convolution_senders(const ScalarConvolution<double> &, const SenderRows &,
                                 int64_t begin, int64_t end, const double *grad, double *grad_x);
 
-// out[n, m3(row), c] += weight[species n, path(row), c] *
-//     sum over terms of row: coefficient * a[n, left, c] * b[n, right, c]
-template <typename T>
-struct Coupling {
-    int64_t n_components, n_channels, n_rows, n_paths;
-    const int64_t *row_start;           // [n_rows + 1], first term of each row
-    const int64_t *row_path, *row_out;  // [n_rows]
-    const int64_t *left, *right;        // [terms]
-    const T *coefficient;               // [terms]
-    const T *a, *b, *weight;            // [n, M, C] twice, [n_species, n_paths, C]
-    const int64_t *species;             // [n]
-};
-
-void couple(const Coupling<float> &, int64_t begin, int64_t end, float *out);
-void couple(const Coupling<double> &, int64_t begin, int64_t end, double *out);
-void couple_backward(const Coupling<float> &, int64_t begin, int64_t end, const float *grad,
-                     float *grad_a, float *grad_b);
-void couple_backward(const Coupling<double> &, int64_t begin, int64_t end, const double *grad,
-                     double *grad_a, double *grad_b);
-
 }  // namespace equicalc::kernels

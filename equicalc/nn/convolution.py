@@ -2,8 +2,9 @@
 
 Each class is one shape of the same sum ``m_i = sum_j R(r_ij) C Y(r_ij) x_j``; all share the call
 ``(x, radial, harmonics, edge_index, n_local) -> messages``, which is the interface that compiled
-operators implement. With ``fused`` set (as export does) an evaluation on the CPU without parameter
-gradients goes through the operators of csrc; the torch expressions stay their oracle.
+operators implement. On the CPU they go through the operators of csrc, which hold nothing per edge,
+component and channel in memory and have the first and second derivatives that training needs. The
+torch expressions are for other devices, and with ``fused`` False the oracle of the operators.
 """
 
 import math
@@ -44,7 +45,7 @@ class SpeciesConvolution(torch.nn.Module):
             start = torch.randn(n_species, n_embedding)
         self.embedding = torch.nn.Parameter(start)
         self.mixing = DegreeLinear(l_max, n_embedding * n_radial, channels)
-        self.fused = False
+        self.fused = True
 
     def forward(
         self,
@@ -120,7 +121,7 @@ class ScalarConvolution(torch.nn.Module):
         self.weight = torch.nn.Parameter(
             torch.randn(n_radial, (l_max + 1) * channels) / math.sqrt(n_radial)
         )
-        self.fused = False
+        self.fused = True
 
     def forward(
         self,
@@ -132,6 +133,12 @@ class ScalarConvolution(torch.nn.Module):
     ) -> torch.Tensor:
         """Return messages ``[n_local, (l_max + 1) C]`` from features ``[n_total, M, C]``."""
         if self.fused and not x.is_cuda:
+            if self.weight.requires_grad:
+                # weights act after the sum over edges, so that edges know nothing of their gradient
+                moments = torch.ops.equicalc.radial_moments(
+                    x, radial, harmonics, edge_index, n_local
+                )
+                return (moments * self.weight).sum(dim=1)
             return torch.ops.equicalc.scalar_convolution(
                 x, radial, harmonics, self.weight, edge_index, n_local
             )

@@ -48,7 +48,7 @@ class _Coupling(torch.nn.Module):
         self.register_buffer("path_of_row", torch.tensor(path_of_row), persistent=False)
         self._add_sparse_tables(component)
         self.weight = torch.nn.Parameter(torch.randn(n_species, len(paths), channels))
-        self.fused = False
+        self.fused = True
 
     @torch.jit.unused
     def _add_sparse_tables(self, component: list[int]) -> None:

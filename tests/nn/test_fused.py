@@ -139,9 +139,10 @@ def test_second_derivatives_are_refused_instead_of_being_wrong():
 
 
 def test_gradients_of_weights_are_refused_instead_of_missing():
-    module = set_fused(ScalarConvolution(4, 1, 8), True)
+    weight = torch.randn(4, 16, requires_grad=True)
+    x, radial, harmonics = torch.randn(3, 4, 8), torch.randn(5, 4), torch.randn(5, 4)
     with pytest.raises(RuntimeError, match="no gradient of its radial weights"):
-        module(torch.randn(3, 4, 8), torch.randn(5, 4), torch.randn(5, 4), random_edges(3, 5), 3)
+        torch.ops.equicalc.scalar_convolution(x, radial, harmonics, weight, random_edges(3, 5), 3)
 
 
 def test_receivers_out_of_order_are_refused():
