@@ -57,9 +57,13 @@ void bind_model(py::module_ &module) {
         .def_readonly("cutoff", &ModelInfo::cutoff)
         .def_readonly("n_layers", &ModelInfo::n_layers)
         .def_readonly("exchange_width", &ModelInfo::exchange_width)
-        .def_readonly("has_charges", &ModelInfo::has_charges)
-        .def_readonly("sigma", &ModelInfo::sigma)
+        .def_property_readonly("charge_model",
+                               [](const ModelInfo &info) { return name_of(info.charge_model); })
+        .def_property_readonly("has_charges", &ModelInfo::has_charges)
+        .def_readonly("sigmas", &ModelInfo::sigmas)
         .def_readonly("nominal_charges", &ModelInfo::nominal_charges)
+        .def_readonly("formal_charges", &ModelInfo::formal_charges)
+        .def_readonly("epsilon_inf", &ModelInfo::epsilon_inf)
         .def_readonly("json", &ModelInfo::json);
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
         .def_static("load", &load_model, py::arg("path"), py::arg("dtype") = "float64",
@@ -72,8 +76,7 @@ void bind_evaluator(py::module_ &module) {
         .def(py::init<>());
     py::class_<ForwardResult>(module, "ForwardResult")
         .def_readonly("energies", &ForwardResult::energies)
-        .def_readonly("raw_charges", &ForwardResult::raw_charges)
-        .def_readonly("weights", &ForwardResult::weights);
+        .def_readonly("variables", &ForwardResult::variables);
     // The GIL is released: ranks of a test run as threads, and their exchanges wait for each other.
     py::class_<Evaluator>(module, "Evaluator")
         .def(py::init<std::shared_ptr<Model>>(), py::arg("model"))
@@ -87,12 +90,14 @@ void bind_evaluator(py::module_ &module) {
             py::arg("exchange") = nullptr, py::call_guard<py::gil_scoped_release>())
         .def(
             "backward",
-            [](Evaluator &self, const std::optional<torch::Tensor> &charge_gradient,
+            [](Evaluator &self, const std::optional<torch::Tensor> &gradient,
                HaloExchange *exchange) {
-                return self.backward(charge_gradient.value_or(torch::Tensor()), exchange);
+                return self.backward(gradient.value_or(torch::Tensor()), exchange);
             },
-            py::arg("charge_gradient"), py::arg("exchange") = nullptr,
-            py::call_guard<py::gil_scoped_release>());
+            py::arg("gradient"), py::arg("exchange") = nullptr,
+            py::call_guard<py::gil_scoped_release>())
+        .def("variable_gradient", &Evaluator::variable_gradient, py::arg("gradient"),
+             py::arg("exchange") = nullptr, py::call_guard<py::gil_scoped_release>());
 }
 
 void bind_graph(py::module_ &module) {

@@ -17,7 +17,7 @@
 namespace equicalc {
 
 // Version of the file format that this library reads (key and attribute `format_version`).
-inline constexpr int64_t kFormatVersion = 1;
+inline constexpr int64_t kFormatVersion = 2;
 
 // Coulomb's constant in eV * angstrom / e^2; the same number as in equicalc.electrostatics.
 inline constexpr double kCoulombConstant = 14.399645478425668;
@@ -63,6 +63,18 @@ class ExchangeScope {
 
 // ---- the model file ----------------------------------------------------------------------------
 
+// Where charges come from, and with it the columns of ForwardResult::variables:
+//   none                  no columns
+//   fixed, predicted      q~, w                q = q~ + w (Q - sum q~) / sum w
+//   transferred           q~, w, mu_xyz        the same; mu are bond dipoles, e angstrom
+//   equilibrated          chi, eta             minimum of sum chi q + eta q^2 / 2 + E_Coulomb(q)
+enum class ChargeModel { none, fixed, predicted, transferred, equilibrated };
+
+// Columns of the variables of a charge model.
+int64_t n_variables(ChargeModel model);
+// The word for it in model files and configurations.
+const char *name_of(ChargeModel model);
+
 struct ModelInfo {
     int64_t format_version = 0;
     std::string name;
@@ -70,10 +82,16 @@ struct ModelInfo {
     double cutoff = 0.0;                // angstrom
     int64_t n_layers = 0;
     int64_t exchange_width = 0;  // widest message between layers, numbers per atom; 0: none
-    bool has_charges = false;
-    double sigma = 0.0;                   // Gaussian width of the charges, angstrom
+    ChargeModel charge_model = ChargeModel::none;
+    std::vector<double> sigmas;           // Gaussian width per element, angstrom
     std::vector<double> nominal_charges;  // per element, e
-    std::string json;                     // the text of equicalc.json
+    std::vector<int64_t> formal_charges;  // per element, e; zeros unless `transferred`
+    // Electronic dielectric constant: charges that move with the atoms are sqrt(epsilon_inf)
+    // times those of the Coulomb energy.
+    double epsilon_inf = 1.0;
+    std::string json;  // the text of equicalc.json
+
+    bool has_charges() const { return charge_model != ChargeModel::none; }
 };
 
 struct LoadOptions {
@@ -113,32 +131,38 @@ struct Graph {
     int64_t n_local = 0;
 };
 
-struct ForwardResult {          // all float64 on the CPU
-    torch::Tensor energies;     // [n_local], eV
-    torch::Tensor raw_charges;  // [n_local], e, before neutralisation; zeros without charges
-    torch::Tensor weights;      // [n_local], > 0, weights of the neutralisation
+struct ForwardResult {        // float64 on the CPU
+    torch::Tensor energies;   // [n_local], eV
+    torch::Tensor variables;  // [n_local, K], what the charges are made of; see ChargeModel
 };
 
-// Two-phase evaluation. Between the phases the front end neutralises the charges and solves the
+// Two-phase evaluation. Between the phases the front end finds the charges and solves the
 // long-range problem, which may need sums over all ranks.
 class Evaluator {
   public:
     explicit Evaluator(std::shared_ptr<Model> model);
 
-    // Energies and raw charges; keeps the graph for one backward call.
+    // Energies and charge variables; keeps the graph for one backward call.
     ForwardResult forward(const Graph &graph, HaloExchange *exchange = nullptr);
 
-    // Gradient of sum_i e_i + sum_i charge_gradient_i * raw_charge_i with respect to the edge
-    // vectors, float64 [E, 3] on the CPU. charge_gradient: float64 [n_local], dE/d(raw charge)
-    // already projected on the constraint, or undefined for a model without charges.
-    torch::Tensor backward(const torch::Tensor &charge_gradient, HaloExchange *exchange = nullptr);
+    // Gradient of sum_i e_i + sum_ik gradient_ik * variable_ik with respect to the edge vectors,
+    // float64 [E, 3] on the CPU. gradient: float64 [n_local, K], dE/d(variable), or undefined for
+    // a model without charges.
+    torch::Tensor backward(const torch::Tensor &gradient, HaloExchange *exchange = nullptr);
+
+    // dE/d(edge vectors) of sum gradient_ik * variable_ik alone, without the energies; keeps the
+    // graph for further calls.
+    torch::Tensor variable_gradient(const torch::Tensor &gradient,
+                                    HaloExchange *exchange = nullptr);
 
     const std::shared_ptr<Model> &model() const { return model_; }
 
   private:
+    void check_backward(const torch::Tensor &gradient) const;
+
     std::shared_ptr<Model> model_;
     int64_t n_local_ = 0;
-    torch::Tensor edge_vectors_, energies_, charges_;  // of the last forward, with graph
+    torch::Tensor edge_vectors_, energies_, variables_;  // of the last forward, with graph
 };
 
 // ---- graphs (CPU, float64, deterministic for any number of threads)

@@ -63,45 +63,67 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
                 .to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true)
                 .requires_grad_(true);
         n_local_ = graph.n_local;
-        const auto outputs =
-            network
-                .forward({species, edge_vectors_, graph.edge_index.to(options.device), n_local_,
-                          torch::IValue()})
-                .toTuple();
+        const auto outputs = network
+                                 .get_method("raw_outputs")({species, edge_vectors_,
+                                                             graph.edge_index.to(options.device),
+                                                             n_local_})
+                                 .toTuple();
         energies_ = outputs->elements().at(0).toTensor();
-        charges_ = outputs->elements().at(1).toTensor();
+        variables_ = outputs->elements().at(1).toTensor();
+        const int64_t columns = n_variables(model_->info().charge_model);
         TORCH_CHECK(energies_.dim() == 1 && energies_.size(0) == n_local_ &&
-                        charges_.sizes() == energies_.sizes(),
-                    "the network must return energies [n_local] and charges [n_local], found ",
-                    energies_.sizes(), " and ", charges_.sizes(), " with n_local = ", n_local_);
-        const torch::Tensor weights =
-            network.get_method("charge_weights")({species.narrow(0, 0, n_local_)}).toTensor();
-        return ForwardResult{to_host(energies_), to_host(charges_), to_host(weights)};
+                        variables_.dim() == 2 && variables_.size(0) == n_local_ &&
+                        variables_.size(1) == columns,
+                    "the network must return energies [n_local] and charge variables [n_local, ",
+                    columns, "], found ", energies_.sizes(), " and ", variables_.sizes(),
+                    " with n_local = ", n_local_);
+        return ForwardResult{to_host(energies_), to_host(variables_)};
     });
 }
 
-torch::Tensor Evaluator::backward(const torch::Tensor &charge_gradient, HaloExchange *exchange) {
+void Evaluator::check_backward(const torch::Tensor &gradient) const {
     if (!edge_vectors_.defined()) {
         throw Error("equicalc: Evaluator::backward needs a forward call before each backward call");
     }
-    if (charge_gradient.defined() && charge_gradient.numel() != n_local_) {
-        throw Error("equicalc: the charge gradient has " + std::to_string(charge_gradient.numel()) +
-                    " numbers, expected one per local atom (" + std::to_string(n_local_) + ")");
+    if (gradient.defined() && gradient.sizes() != variables_.sizes()) {
+        throw Error("equicalc: the gradient of the charge variables has " +
+                    std::to_string(gradient.numel()) + " numbers, expected " +
+                    std::to_string(variables_.numel()) + " (" + std::to_string(n_local_) +
+                    " atoms, " + std::to_string(variables_.size(1)) + " variables each)");
     }
+}
+
+torch::Tensor Evaluator::backward(const torch::Tensor &gradient, HaloExchange *exchange) {
+    check_backward(gradient);
     return with_plain_errors("the backward pass", [&] {
         const ExchangeScope scope(exchange);
         const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
         torch::autograd::variable_list outputs{energies_};
         torch::autograd::variable_list gradients{torch::ones_like(energies_)};
         // A network may have constant charges: they then contribute nothing here.
-        if (charge_gradient.defined() && charges_.requires_grad()) {
-            outputs.push_back(charges_);
-            gradients.push_back(
-                charge_gradient.detach().to(charges_.options().requires_grad(false)));
+        if (gradient.defined() && variables_.requires_grad()) {
+            outputs.push_back(variables_);
+            gradients.push_back(gradient.detach().to(variables_.options().requires_grad(false)));
         }
         const torch::autograd::variable_list result =
             torch::autograd::grad(outputs, {edge_vectors_}, gradients);
-        edge_vectors_ = energies_ = charges_ = torch::Tensor();  // the graph is used up
+        edge_vectors_ = energies_ = variables_ = torch::Tensor();  // the graph is used up
+        return to_host(result.at(0));
+    });
+}
+
+torch::Tensor Evaluator::variable_gradient(const torch::Tensor &gradient, HaloExchange *exchange) {
+    check_backward(gradient);
+    return with_plain_errors("the backward pass", [&] {
+        const ExchangeScope scope(exchange);
+        const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
+        if (!variables_.requires_grad()) {
+            return to_host(torch::zeros_like(edge_vectors_));
+        }
+        const torch::autograd::variable_list result = torch::autograd::grad(
+            {variables_}, {edge_vectors_},
+            {gradient.detach().to(variables_.options().requires_grad(false))},
+            /*retain_graph=*/true);
         return to_host(result.at(0));
     });
 }

@@ -41,8 +41,8 @@ void check_format_version(const std::string &path, int64_t found) {
     if (found > kFormatVersion) {
         refuse(path, newer_format(found));
     }
-    if (found < 1) {
-        refuse(path, "found format_version " + std::to_string(found) + ", expected 1 to " +
+    if (found < kFormatVersion) {
+        refuse(path, "found format_version " + std::to_string(found) + ", expected " +
                          std::to_string(kFormatVersion) +
                          ". Export the model again: " + kExportLine);
     }
@@ -95,6 +95,19 @@ auto attribute(const std::string &path, const torch::jit::Module &module, const 
     }
 }
 
+ChargeModel charge_model(const std::string &path, const std::string &name) {
+    for (const ChargeModel model :
+         {ChargeModel::none, ChargeModel::fixed, ChargeModel::predicted, ChargeModel::transferred,
+          ChargeModel::equilibrated}) {
+        if (name == name_of(model)) {
+            return model;
+        }
+    }
+    refuse(path, "it has the charge model '" + name +
+                     "', which this version of equicalc does not know. Update: pip install -U "
+                     "equicalc");
+}
+
 ModelInfo read_info(const std::string &path, const torch::jit::Module &module) {
     using torch::IValue;
     const auto integer = [&](const char *name) {
@@ -118,11 +131,18 @@ ModelInfo read_info(const std::string &path, const torch::jit::Module &module) {
     info.cutoff = number("cutoff");
     info.n_layers = integer("n_layers");
     info.exchange_width = integer("exchange_width");
-    info.has_charges =
-        attribute(path, module, "has_charges", "bool", [](const IValue &v) { return v.toBool(); });
-    info.sigma = number("sigma");
-    info.nominal_charges = attribute(path, module, "nominal_charges", "List[float]",
-                                     [](const IValue &v) { return v.toDoubleVector(); });
+    info.charge_model =
+        charge_model(path, attribute(path, module, "charge_model", "str",
+                                     [](const IValue &v) { return v.toStringRef(); }));
+    const auto numbers = [&](const char *name) {
+        return attribute(path, module, name, "List[float]",
+                         [](const IValue &v) { return v.toDoubleVector(); });
+    };
+    info.sigmas = numbers("sigmas");
+    info.nominal_charges = numbers("nominal_charges");
+    info.formal_charges = attribute(path, module, "formal_charges", "List[int]",
+                                    [](const IValue &v) { return v.toIntVector(); });
+    info.epsilon_inf = number("epsilon_inf");
     return info;
 }
 
@@ -136,18 +156,57 @@ void check_info(const std::string &path, const ModelInfo &info, const torch::jit
     require(std::isfinite(info.cutoff) && info.cutoff > 0.0,
             "found cutoff " + std::to_string(info.cutoff) + ", expected a positive number");
     require(info.exchange_width >= 0, "its exchange_width is negative");
-    require(!info.has_charges || (std::isfinite(info.sigma) && info.sigma > 0.0),
-            "found sigma " + std::to_string(info.sigma) + ", expected a positive Gaussian width");
-    require(!info.has_charges || info.nominal_charges.size() == info.elements.size(),
-            "found " + std::to_string(info.nominal_charges.size()) + " nominal charges for " +
-                std::to_string(info.elements.size()) + " elements");
-    for (const char *method : {"forward", "charge_weights"}) {
+    require(std::isfinite(info.epsilon_inf) && info.epsilon_inf >= 1.0,
+            "found epsilon_inf " + std::to_string(info.epsilon_inf) + ", expected 1 or more");
+    if (info.has_charges()) {
+        const auto require_per_element = [&](size_t found, const char *what) {
+            require(found == info.elements.size(), "found " + std::to_string(found) + " " + what +
+                                                       " for " +
+                                                       std::to_string(info.elements.size()) +
+                                                       " elements");
+        };
+        require_per_element(info.sigmas.size(), "Gaussian widths");
+        require_per_element(info.nominal_charges.size(), "nominal charges");
+        require_per_element(info.formal_charges.size(), "formal charges");
+    }
+    for (const double sigma : info.sigmas) {
+        require(std::isfinite(sigma) && sigma > 0.0,
+                "found sigma " + std::to_string(sigma) + ", expected a positive Gaussian width");
+    }
+    for (const char *method : {"forward", "raw_outputs"}) {
         require(module.find_method(method).has_value(),
                 std::string("the module has no method '") + method + "'");
     }
 }
 
 }  // namespace
+
+int64_t n_variables(ChargeModel model) {
+    switch (model) {
+        case ChargeModel::none:
+            return 0;
+        case ChargeModel::transferred:
+            return 5;
+        default:
+            return 2;
+    }
+}
+
+const char *name_of(ChargeModel model) {
+    switch (model) {
+        case ChargeModel::none:
+            return "none";
+        case ChargeModel::fixed:
+            return "fixed";
+        case ChargeModel::predicted:
+            return "predicted";
+        case ChargeModel::transferred:
+            return "transferred";
+        case ChargeModel::equilibrated:
+            return "equilibrated";
+    }
+    return "";
+}
 
 Model::Model() = default;
 Model::~Model() = default;

@@ -21,10 +21,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from equicalc.core import load_library
 from equicalc.data.neighbors import NeighborList
-from equicalc.electrostatics import CoulombResult, solve
 from equicalc.electrostatics.solver import METHODS
 from equicalc.errors import ConfigError, DataError, SelfCheckError, UnsupportedElementError
 from equicalc.models import resolve
+from equicalc.response import Charged, ChargeModel, Solver
 
 # How far this machine may be from the numbers stored in the file, relative to the largest of them
 # (or to one in eV/atom, eV/angstrom, eV/angstrom^3, e). Sums run in another order on another CPU,
@@ -42,14 +42,19 @@ Array = npt.NDArray[np.float64]
 class EquiCalculator(Calculator):
     """Energy, forces, stress and charges of an exported model.
 
-    E = sum_i E_i + E_Coulomb(q_1..q_N): the network gives atomic energies and charges that sum to
-    the total charge; the Coulomb energy of the Gaussian charges is summed over all images. Forces
-    and stress are the exact derivatives of this energy, the response of the charges included.
+    E = sum_i E_i + E_Coulomb(q_1..q_N) - F . M: the network gives atomic energies and charges that
+    sum to the total charge; the Coulomb energy of the Gaussian charges is summed over all images,
+    and the dipole M feels an electric field F, if there is one. Forces and stress are the exact
+    derivatives of this energy, the response of the charges included.
 
     Results have ASE's names, units and signs: ``energy`` = ``free_energy`` (eV), ``energies`` [N]
     (sum to energy), ``forces`` [N, 3] (eV/angstrom), ``charges`` [N] (e); with three periodic
     directions ``stress`` [6] and ``stresses`` [N, 6] (sum to stress; eV/angstrom^3, Voigt order,
     positive under tension); with none ``dipole`` [3] (e angstrom, about the origin of coordinates).
+    Models with fixed or transferred charges also have, with three periodic directions,
+    ``polarization`` [3] (polarisation times volume, e angstrom, as the data files have it; for
+    transferred charges defined up to e times lattice vectors), and all but equilibrated ones
+    ``born_effective_charges`` [N, 3, 3] (dM_a/dr_b, e) wherever they have a dipole or polarisation.
 
     The total charge in e is read from ``atoms.info["charge"]``; 0 when absent.
 
@@ -70,6 +75,9 @@ class EquiCalculator(Calculator):
         has no stress per atom.
     kspace_accuracy : float
         Relative accuracy of the Coulomb forces.
+    electric_field : sequence of 3 floats
+        Macroscopic field F, V/angstrom; the energy is then the enthalpy E - F . M. Not along
+        periodic directions for charges that have no polarisation there, and without stress.
     check : bool
         Evaluate the small structure stored in the file and compare with the stored numbers.
 
@@ -92,6 +100,8 @@ class EquiCalculator(Calculator):
         "stresses",
         "charges",
         "dipole",
+        "polarization",
+        "born_effective_charges",
     ]
     default_parameters = {  # noqa: RUF012
         "device": "cpu",
@@ -99,6 +109,7 @@ class EquiCalculator(Calculator):
         "skin": 0.5,
         "kspace": "auto",
         "kspace_accuracy": 1e-6,
+        "electric_field": (0.0, 0.0, 0.0),
         "check": True,
     }
     # Charges are predicted; the initial ones of ASE play no role.
@@ -139,6 +150,8 @@ class EquiCalculator(Calculator):
         self._info = model.info
         self.metadata: dict[str, Any] = json.loads(self._info.json)
         self._evaluator = self._core.Evaluator(model)
+        self._charge_model = ChargeModel(self._info)
+        self._field = np.asarray(parameters["electric_field"], dtype=np.float64)
         self._neighbors = NeighborList(self._info.cutoff, parameters["skin"])
         self._species_of = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
         for index, symbol in enumerate(self._info.elements):
@@ -150,7 +163,8 @@ class EquiCalculator(Calculator):
         """Compare the stored structure's results with this machine's; SelfCheckError if apart."""
         atoms = Atoms(block["symbols"], block["positions"], cell=block["cell"], pbc=block["pbc"])
         atoms.info["charge"] = block.get("total_charge", 0.0)
-        results = self._evaluate(atoms, "auto", SELF_CHECK_KSPACE_ACCURACY, per_atom=False)
+        solver = Solver("auto", SELF_CHECK_KSPACE_ACCURACY)
+        results = self._evaluate(atoms, solver, np.zeros(3), want_born=False)
         found = {
             "energy": results["energy"] / len(atoms),
             "forces": results["forces"],
@@ -181,7 +195,7 @@ class EquiCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled objects cannot be copied: a copy loads the file again.
-        private = {"_core", "_info", "_evaluator", "_neighbors"}
+        private = {"_core", "_info", "_evaluator", "_neighbors", "_charge_model"}
         return {key: value for key, value in self.__dict__.items() if key not in private}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -208,8 +222,9 @@ class EquiCalculator(Calculator):
         Raises
         ------
         PropertyNotImplementedError
-            When the stress of a structure without three periodic directions is asked for, or the
-            dipole of a periodic one.
+            When a property is asked for that the boundary conditions, the field or the charge model
+            leave undefined: the stress of a structure without three periodic directions, the dipole
+            of a periodic one, ...
         UnsupportedElementError
             When the structure holds an element that the model does not know.
         DataError
@@ -219,15 +234,53 @@ class EquiCalculator(Calculator):
         structure = self.atoms if atoms is None else atoms
         if structure is None or len(structure) == 0:
             raise DataError("found a structure without atoms, expected at least one")
-        _check_properties(structure, wanted)
+        self._check_properties(structure, wanted)
+        self._charge_model.check_field(self._field, structure.pbc, structure.cell[:])
         super().calculate(atoms, list(properties), list(system_changes))
         per_atom = "stresses" in wanted
-        self.results = self._evaluate(
-            self.atoms,
+        solver = Solver(
             "ewald" if per_atom else self.parameters["kspace"],
             self.parameters["kspace_accuracy"],
-            per_atom,
+            atom_virials=per_atom,
         )
+        self.results = self._evaluate(
+            self.atoms, solver, self._field, "born_effective_charges" in wanted
+        )
+
+    @property
+    def has_response(self) -> bool:
+        """Whether the model has polarisation and Born charges in crystals."""
+        return self._charge_model.has_born_charges([True] * 3)
+
+    def _check_properties(self, atoms: Atoms, wanted: set[str]) -> None:
+        """Raise PropertyNotImplementedError for what has no meaning here."""
+        pbc, kind = atoms.pbc.tolist(), self._charge_model.kind
+        if wanted & {"stress", "stresses"}:
+            if not all(pbc):
+                raise PropertyNotImplementedError(
+                    f"stress needs three periodic directions, found pbc = {pbc}"
+                )
+            if self._field.any():
+                raise PropertyNotImplementedError(
+                    "the stress in an electric field depends on what is held fixed and is not "
+                    "implemented; found electric_field = "
+                    f"{self._field.tolist()}, expected (0, 0, 0)"
+                )
+        if "dipole" in wanted and any(pbc):
+            raise PropertyNotImplementedError(
+                "the dipole of a periodic structure depends on the choice of the cell; found pbc = "
+                f"{pbc}, expected none (atoms.pbc = False)"
+            )
+        if "polarization" in wanted and not (all(pbc) and self._charge_model.is_polar(pbc)):
+            raise PropertyNotImplementedError(
+                "polarization needs three periodic directions and fixed or transferred charges; "
+                f"found pbc = {pbc} and a model with charge_model: {kind}"
+            )
+        if "born_effective_charges" in wanted and not self._charge_model.has_born_charges(pbc):
+            raise PropertyNotImplementedError(
+                "Born effective charges need fixed or transferred charges (or predicted ones "
+                f"without periodic directions); found pbc = {pbc} and charge_model: {kind}"
+            )
 
     # ---- the calculation ---------------------------------------------------------------------
 
@@ -242,27 +295,9 @@ class EquiCalculator(Calculator):
             )
         return torch.from_numpy(species)
 
-    def _coulomb(
-        self, charges: Array, atoms: Atoms, kspace: str, accuracy: float, per_atom: bool
-    ) -> CoulombResult:
-        try:
-            return solve(
-                charges,
-                atoms.positions,
-                atoms.cell[:],
-                atoms.pbc,
-                self._info.sigma,
-                accuracy,
-                kspace,
-                atom_virials=per_atom,
-            )
-        except ValueError as error:
-            raise DataError(f"the Coulomb energy cannot be calculated: {error}") from error
-
     def _evaluate(
-        self, atoms: Atoms, kspace: str, accuracy: float, per_atom: bool
+        self, atoms: Atoms, solver: Solver, field: Array, want_born: bool
     ) -> dict[str, Any]:
-        n_atoms = len(atoms)
         species = self._species(atoms)
         total_charge = _total_charge(atoms)
         if total_charge != 0.0 and not self._info.has_charges:
@@ -271,45 +306,63 @@ class EquiCalculator(Calculator):
                 'no charges. Remove it: del atoms.info["charge"]'
             )
         edge_index, edge_vectors = self._neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
-        forward = self._evaluator.forward(species, edge_index, edge_vectors, n_atoms)
-        energies = forward.energies.numpy()
-        charges, coulomb, gradient = np.zeros(n_atoms), None, None
-        if self._info.has_charges:
-            weights = forward.weights.numpy()
-            raw = forward.raw_charges.numpy()
-            charges = raw + weights * ((total_charge - raw.sum()) / weights.sum())
-            coulomb = self._coulomb(charges, atoms, kspace, accuracy, per_atom)
-            # Moving all raw charges along the weights changes nothing: project that direction out.
-            phi = coulomb.potentials
-            gradient = torch.from_numpy(phi - (weights @ phi) / weights.sum())
-            energies = energies + coulomb.atom_energies
+        forward = self._evaluator.forward(species, edge_index, edge_vectors, len(atoms))
+        results: dict[str, Any] = {"energies": forward.energies.numpy()}
 
-        edge_gradients = self._evaluator.backward(gradient)
-        scattered = self._core.scatter_edges(
-            edge_index, edge_vectors, edge_gradients, n_atoms, n_atoms
-        )
-        forces, virial, atom_virials = (tensor.numpy() for tensor in scattered)
-        if coulomb is not None:
-            forces = forces + coulomb.forces
-            virial = virial + coulomb.virial
-            if per_atom:
-                atom_virials = atom_virials + coulomb.atom_virials
-        energy = float(energies.sum())
-        results: dict[str, Any] = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": energies,
-            "forces": forces,
-            "charges": charges,
-        }
-        if all(atoms.pbc):
+        def scatter(edge_gradients: torch.Tensor) -> list[Array]:
+            scattered = self._core.scatter_edges(
+                edge_index, edge_vectors, edge_gradients, len(atoms), len(atoms)
+            )
+            return [tensor.numpy() for tensor in scattered]
+
+        charged, gradient = None, None
+        if self._info.has_charges:
+            variables = forward.variables.numpy()
+            charged = self._charge_model.solve(
+                variables, species.numpy(), atoms, total_charge, field, solver, self._start(atoms)
+            )
+            gradient = torch.from_numpy(charged.gradient)
+            if want_born:
+                born = charged.moved_charges[:, None, None] * np.eye(3)
+                for axis in range(3):
+                    by_variables = torch.from_numpy(
+                        self._charge_model.dipole_gradient(
+                            variables, atoms.positions, total_charge, axis
+                        )
+                    )
+                    # scatter gives -d/dr
+                    born[:, axis] -= scatter(self._evaluator.variable_gradient(by_variables))[0]
+                results["born_effective_charges"] = born
+        forces, virial, atom_virials = scatter(self._evaluator.backward(gradient))
+        results |= {"forces": forces, "charges": np.zeros(len(atoms))}
+        if charged is not None:
+            virial = virial + charged.coulomb.virial
+            if solver.atom_virials:
+                atom_virials = atom_virials + charged.coulomb.atom_virials
+            self._add_charged(results, charged, atoms)
+        results["energy"] = results["free_energy"] = float(results["energies"].sum())
+        if all(atoms.pbc) and not field.any():
             volume = atoms.get_volume()
             results["stress"] = full_3x3_to_voigt_6_stress(virial) / -volume
-            if per_atom:
+            if solver.atom_virials:
                 results["stresses"] = full_3x3_to_voigt_6_stress(atom_virials) / -volume
-        elif not any(atoms.pbc):
-            results["dipole"] = charges @ atoms.positions
         return results
+
+    def _add_charged(self, results: dict[str, Any], charged: Charged, atoms: Atoms) -> None:
+        """Add what charges give to the results of the network."""
+        results["energies"] = results["energies"] + charged.energies
+        results["forces"] = results["forces"] + charged.forces
+        results["charges"] = self._last_charges = charged.charges
+        dipole = charged.moved_charges @ atoms.positions + charged.bond_dipoles.sum(axis=0)
+        if not any(atoms.pbc):
+            results["dipole"] = dipole
+        elif all(atoms.pbc) and self._charge_model.is_polar(atoms.pbc):
+            results["polarization"] = dipole
+
+    def _start(self, atoms: Atoms) -> Array | None:
+        """Charges of the last step, from which an equilibration starts."""
+        last = getattr(self, "_last_charges", None)
+        return last if last is not None and len(last) == len(atoms) else None
 
 
 def _total_charge(atoms: Atoms) -> float:
@@ -325,18 +378,6 @@ def _total_charge(atoms: Atoms) -> float:
     return charge
 
 
-def _check_properties(atoms: Atoms, wanted: set[str]) -> None:
-    if wanted & {"stress", "stresses"} and not all(atoms.pbc):
-        raise PropertyNotImplementedError(
-            f"stress needs three periodic directions, found pbc = {atoms.pbc.tolist()}"
-        )
-    if "dipole" in wanted and any(atoms.pbc):
-        raise PropertyNotImplementedError(
-            "the dipole of a periodic structure depends on the choice of the cell; found pbc = "
-            f"{atoms.pbc.tolist()}, expected none (atoms.pbc = False)"
-        )
-
-
 def _check_parameters(parameters: dict[str, Any]) -> None:
     def require(name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -350,6 +391,9 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
         value = parameters[name]
         number = isinstance(value, (int, float)) and np.isfinite(value)
         require(name, number and (value > 0 or (name == "skin" and value == 0)), expected)
+    field = np.asarray(parameters["electric_field"])
+    numeric = field.shape == (3,) and field.dtype.kind in "if" and bool(np.isfinite(field).all())
+    require("electric_field", numeric, "three numbers in V/angstrom")
     try:
         device = torch.device(parameters["device"])
     except (RuntimeError, TypeError):

@@ -28,6 +28,7 @@ UNITS = {
     "stress": ("meV_per_A3", 1000.0),
     "charges": ("e", 1.0),
     "dipole": ("e_A", 1.0),
+    "polarization": ("e_A", 1.0),
     "born": ("e", 1.0),
 }
 
@@ -43,7 +44,8 @@ class Comparison:
     reference, predicted : dict of str to list of arrays
         For each quantity one array per structure that has it: ``energy`` per atom (eV/atom),
         ``forces`` [n, 3] (eV/angstrom), ``stress`` [3, 3] (eV/angstrom^3), ``charges`` [n] (e),
-        ``dipole`` [3] (e angstrom), ``born`` [n, 3, 3] (e).
+        ``dipole`` [3] (e angstrom), ``polarization`` [3] (times volume, e angstrom, the predicted
+        one moved by e times lattice vectors to be nearest), ``born`` [n, 3, 3] (e).
     symbols : list of list of str
         Elements of the atoms of each structure that has forces.
     model_charges : dict of str to list of float
@@ -213,7 +215,8 @@ def predict(potential: Potential, structure: Structure) -> dict[str, Any]:
     network = potential.network
     sample = make_sample(structure, potential.elements, network.config.cutoff)
     device = network.energy_scale.device
-    need_born = structure.born is not None and potential.sigma is not None
+    has_response = potential.charge_model in ("fixed", "transferred")
+    need_born = structure.born is not None and has_response
     prediction = potential(
         sample.to(device), need_stress=bool(structure.pbc.all()), need_born=need_born
     )
@@ -223,14 +226,22 @@ def predict(potential: Potential, structure: Structure) -> dict[str, Any]:
     }
     if prediction.stress is not None:
         result["stress"] = prediction.stress[0].detach().cpu().numpy()
-    if potential.sigma is not None:
+    if potential.has_charges:
         result["charges"] = prediction.charges.detach().cpu().numpy()
+        dipole = prediction.dipole[0].detach().cpu().numpy()
         if not structure.pbc.any():
-            result["dipole"] = prediction.dipole[0].detach().cpu().numpy()
+            result["dipole"] = dipole
+        elif structure.polarization is not None and structure.pbc.all() and has_response:
+            result["polarization"] = nearest_polarization(dipole, structure)
     if prediction.born is not None:
-        born = prediction.born.detach().cpu().numpy()
-        result["born"] = born * np.sqrt(structure.epsilon_inf)
+        result["born"] = prediction.born.detach().cpu().numpy()
     return result
+
+
+def nearest_polarization(dipole: Array, structure: Structure) -> Array:
+    """Dipole of a cell (e angstrom) moved by e times lattice vectors next to the reference."""
+    quanta = np.round(np.linalg.solve(structure.cell.T, dipole - structure.polarization))
+    return np.asarray(dipole - quanta @ structure.cell)
 
 
 def _calculate(calculator: Any, structure: Structure) -> dict[str, Any]:
@@ -250,8 +261,16 @@ def _calculate(calculator: Any, structure: Structure) -> dict[str, Any]:
         wanted.append("charges")
     if structure.dipole is not None and "dipole" in available and not structure.pbc.any():
         wanted.append("dipole")
+    response = getattr(calculator, "has_response", False) and structure.pbc.all()
+    if structure.polarization is not None and response:
+        wanted.append("polarization")
+    if structure.born is not None and response:
+        wanted.append("born_effective_charges")
     calculator.calculate(atoms, wanted, all_changes)
     results = dict(calculator.results)
     if "stress" in results:
         results["stress"] = full_stress(results["stress"])
+    if "polarization" in results and structure.polarization is not None:
+        results["polarization"] = nearest_polarization(results["polarization"], structure)
+    results["born"] = results.pop("born_effective_charges", None)
     return results

@@ -1,38 +1,37 @@
 #include "charge_constraint.h"
 
-#include <numeric>
-
 namespace equicalc_lammps {
 
-ChargeConstraint::ChargeConstraint(std::span<const double> weights, MPI_Comm ranks)
-    : weights_(weights),
-      ranks_(ranks),
-      total_weight_(sum(std::accumulate(weights.begin(), weights.end(), 0.0))) {}
-
-double ChargeConstraint::sum(double local) const {
-    double total = 0.0;
-    MPI_Allreduce(&local, &total, 1, MPI_DOUBLE, MPI_SUM, ranks_);
-    return total;
-}
-
-std::vector<double> ChargeConstraint::apply(std::span<const double> raw_charges,
-                                            double total_charge) const {
-    const double excess =
-        total_charge - sum(std::accumulate(raw_charges.begin(), raw_charges.end(), 0.0));
-    std::vector<double> charges(raw_charges.begin(), raw_charges.end());
-    for (size_t i = 0; i < charges.size(); ++i) {
-        charges[i] += weights_[i] * (excess / total_weight_);
+ChargeConstraint::ChargeConstraint(const torch::Tensor &variables, double total_charge,
+                                   MPI_Comm ranks)
+    : variables_(variables.contiguous()), ranks_(ranks), charges_(variables.size(0)) {
+    const auto rows = variables_.accessor<double, 2>();
+    double local[2] = {0.0, 0.0}, total[2];
+    for (size_t i = 0; i < charges_.size(); ++i) {
+        local[0] += rows[i][0];
+        local[1] += rows[i][1];
     }
-    return charges;
+    MPI_Allreduce(local, total, 2, MPI_DOUBLE, MPI_SUM, ranks_);
+    total_weight_ = total[1];
+    shift_ = total_weight_ > 0.0 ? (total_charge - total[0]) / total_weight_ : 0.0;
+    for (size_t i = 0; i < charges_.size(); ++i) {
+        charges_[i] = rows[i][0] + rows[i][1] * shift_;
+    }
 }
 
-std::vector<double> ChargeConstraint::transpose(std::span<const double> potentials) const {
-    const double mean =
-        sum(std::inner_product(weights_.begin(), weights_.end(), potentials.begin(), 0.0)) /
-        total_weight_;
-    std::vector<double> gradient(potentials.begin(), potentials.end());
-    for (double &value : gradient) {
-        value -= mean;
+torch::Tensor ChargeConstraint::gradient(std::span<const double> potentials) const {
+    const auto rows = variables_.accessor<double, 2>();
+    double local = 0.0, total = 0.0;
+    for (size_t i = 0; i < potentials.size(); ++i) {
+        local += rows[i][1] * potentials[i];
+    }
+    MPI_Allreduce(&local, &total, 1, MPI_DOUBLE, MPI_SUM, ranks_);
+    const double mean = total_weight_ > 0.0 ? total / total_weight_ : 0.0;
+    torch::Tensor gradient = torch::zeros_like(variables_);
+    auto result = gradient.accessor<double, 2>();
+    for (size_t i = 0; i < potentials.size(); ++i) {
+        result[i][0] = potentials[i] - mean;
+        result[i][1] = shift_ * (potentials[i] - mean);
     }
     return gradient;
 }

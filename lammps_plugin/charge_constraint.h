@@ -1,6 +1,8 @@
 // The charges of all ranks together sum to the total charge: q = q~ + w (Q - sum q~) / sum w.
 #pragma once
 
+#include <torch/types.h>
+
 #include <mpi.h>
 
 #include <span>
@@ -10,20 +12,23 @@ namespace equicalc_lammps {
 
 class ChargeConstraint {
   public:
-    // weights w > 0 of this rank's atoms. Collective.
-    ChargeConstraint(std::span<const double> weights, MPI_Comm ranks);
+    // variables [n_local, K]: columns raw charge q~ (e) and weight w > 0, then others; Q in e, of
+    // all ranks. Collective.
+    ChargeConstraint(const torch::Tensor &variables, double total_charge, MPI_Comm ranks);
 
-    // q from raw charges q~ and the total charge Q, e. Collective.
-    std::vector<double> apply(std::span<const double> raw_charges, double total_charge) const;
-    // dE/dq~ from dE/dq: g_i = phi_i - sum(w phi) / sum w, the transpose of `apply`. Collective.
-    std::vector<double> transpose(std::span<const double> potentials) const;
+    // q of this rank's atoms, e.
+    const std::vector<double> &charges() const { return charges_; }
+    // dE/d(variables) [n_local, K] from dE/dq (V): dE/dq~_i = phi_i - <phi>, <phi> = sum(w phi) /
+    // sum w, and dE/dw_i = (Q - sum q~) / sum w * (phi_i - <phi>); zero in other columns.
+    // Collective.
+    torch::Tensor gradient(std::span<const double> potentials) const;
 
   private:
-    double sum(double local) const;
-
-    std::span<const double> weights_;
+    const torch::Tensor variables_;
     MPI_Comm ranks_;
-    double total_weight_;
+    double total_weight_ = 0.0;
+    double shift_ = 0.0;  // (Q - sum q~) / sum w
+    std::vector<double> charges_;
 };
 
 }  // namespace equicalc_lammps

@@ -32,10 +32,6 @@ static_assert(equicalc_lammps::kCoulomb == equicalc::kCoulombConstant);
 
 namespace {
 
-std::span<const double> as_span(const torch::Tensor &tensor) {
-    return {tensor.data_ptr<double>(), static_cast<size_t>(tensor.numel())};
-}
-
 // LAMMPS' order xx yy zz xy xz yz from a 3x3 matrix in rows; the antisymmetric part, which only
 // per-atom shares have, carries no work.
 std::array<double, 6> symmetric_part(const double *w) {
@@ -87,18 +83,16 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
 
     torch::Tensor charge_gradient;
     if (kspace_) {
-        const ChargeConstraint constraint(as_span(result.weights), world);
-        const auto charges = constraint.apply(as_span(result.raw_charges), total_charge_);
+        const ChargeConstraint constraint(result.variables, total_charge_, world);
+        const auto &charges = constraint.charges();
         const std::span<const int> atoms(graph_->atom_of_row().data(), charges.size());
         timer->stamp(Timer::PAIR);
         const LongRange long_range = force->kspace != nullptr
                                          ? kspace_->solve(atoms, charges, eflag, vflag)
-                                         : open_sum(lmp, info().sigma, atoms, charges);
+                                         : open_sum(lmp, info().sigmas.front(), atoms, charges);
         timer->stamp(Timer::KSPACE);
         add_long_range(long_range);
-        const auto gradient = constraint.transpose(long_range.potentials);
-        charge_gradient = torch::empty({graph.n_local}, torch::kFloat64);
-        std::copy(gradient.begin(), gradient.end(), charge_gradient.data_ptr<double>());
+        charge_gradient = constraint.gradient(long_range.potentials);
     }
     const torch::Tensor edge_gradients = evaluator_->backward(charge_gradient, exchange);
     run_on_all_ranks(lmp, [&] { add_short_range(result.energies, graph, edge_gradients); });

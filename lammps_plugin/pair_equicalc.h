@@ -45,6 +45,7 @@ class PairEquicalc : public Pair {
     void map_types(int n_elements, char **elements);
     void log_model(const std::string &path) const;
     void require_settings_of_charged_model() const;
+    void require_supported_charges() const;
     void give_nominal_charges();
 
     void evaluate(int eflag, int vflag);

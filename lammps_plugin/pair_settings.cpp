@@ -86,9 +86,10 @@ void PairEquicalc::coeff(int narg, char **arg) {
     comm_reverse = Halo::buffer_size(info().exchange_width, bytes);
     comm_forward = std::max(2, comm_reverse);
     kspace_.reset();
-    if (info().has_charges) {
+    if (info().has_charges()) {
+        require_supported_charges();
         require_settings_of_charged_model();
-        kspace_ = std::make_unique<KspaceCoupling>(lmp, info().sigma);
+        kspace_ = std::make_unique<KspaceCoupling>(lmp, info().sigmas.front());
         kspace_->attach();
         give_nominal_charges();
     }
@@ -114,7 +115,7 @@ void PairEquicalc::log_model(const std::string &path) const {
     std::string text = "equicalc model " + info().name + " (" + path + ")\n  elements " +
                        joined(info().elements) + ", cutoff " + shortest(info().cutoff) +
                        " angstrom, " + std::to_string(info().n_layers) + " layers, ";
-    text += info().has_charges ? "learned charges of Gaussian width " + shortest(info().sigma) +
+    text += info().has_charges() ? "learned charges of Gaussian width " + shortest(info().sigmas.front()) +
                                      " angstrom, total charge " + shortest(total_charge_) + " e\n"
                                : "no charges\n";
     text += std::string("  precision ") + (dtype_ == torch::kFloat64 ? "float64" : "float32") +
@@ -175,6 +176,17 @@ void PairEquicalc::require_settings_of_charged_model() const {
     if (force->dielectric != 1.0) {
         error->all(FLERR, "pair_style equicalc was fitted with dielectric constant 1, found " +
                               shortest(force->dielectric) + ". Type 'dielectric 1.0'");
+    }
+}
+
+void PairEquicalc::require_supported_charges() const {
+    if (info().charge_model == equicalc::ChargeModel::equilibrated) {
+        error->all(FLERR, "pair_style equicalc does not support equilibrated charges yet");
+    }
+    for (const double sigma : info().sigmas) {
+        if (sigma != info().sigmas.front()) {
+            error->all(FLERR, "pair_style equicalc needs one Gaussian width for all elements");
+        }
     }
 }
 

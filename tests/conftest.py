@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,16 +12,16 @@ TINY_CUTOFF = 4.0
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small, randomly initialised network for K and Cl with charges, exported to a file."""
-    return export_tiny(tmp_path_factory.mktemp("tiny") / "tiny.pt", charges=True)
+    return export_tiny(tmp_path_factory.mktemp("tiny") / "tiny.pt", "predicted")
 
 
 @pytest.fixture(scope="session")
 def tiny_model_without_charges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same without charges: short range only."""
-    return export_tiny(tmp_path_factory.mktemp("tiny") / "short.pt", charges=False)
+    return export_tiny(tmp_path_factory.mktemp("tiny") / "short.pt", "none")
 
 
-def export_tiny(path: Path, charges: bool) -> Path:
+def export_tiny(path: Path, charge_model: str, **settings: Any) -> Path:
     from equicalc.deploy import export_network
     from equicalc.nn import EquiNetwork, NetworkConfig
 
@@ -35,7 +36,8 @@ def export_tiny(path: Path, charges: bool) -> Path:
                 n_radial=4,
                 radial_hidden=8,
                 readout_hidden=8,
-                charges=charges,
+                charge_model=charge_model,
+                **settings,
             )
         )
         network.set_statistics(

@@ -149,7 +149,7 @@ def test_info_prints_what_the_file_says(tiny_model, capsys):
 def test_info_as_json_holds_all_metadata(tiny_model, capsys):
     assert equicalc("info", tiny_model, "--json") == 0
     metadata = json.loads(capsys.readouterr().out)
-    assert metadata["format_version"] == 1
+    assert metadata["format_version"] == 2
     assert metadata["elements"] == ["K", "Cl"]
     assert metadata["file"] == str(tiny_model)
 

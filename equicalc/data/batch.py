@@ -56,10 +56,10 @@ class Batch:
         e.
     dipole : Tensor [S, 3]
         e angstrom.
+    polarization : Tensor [S, 3]
+        Polarisation times volume, up to e times lattice vectors, e angstrom.
     born : Tensor [N, 3, 3]
         dP_a/dr_b, e.
-    epsilon_inf : Tensor [S]
-        Electronic dielectric constant.
     """
 
     species: torch.Tensor
@@ -78,13 +78,14 @@ class Batch:
     stress: torch.Tensor
     charges: torch.Tensor
     dipole: torch.Tensor
+    polarization: torch.Tensor
     born: torch.Tensor
-    epsilon_inf: torch.Tensor
     has_energy: torch.Tensor
     has_forces: torch.Tensor
     has_stress: torch.Tensor
     has_charges: torch.Tensor
     has_dipole: torch.Tensor
+    has_polarization: torch.Tensor
     has_born: torch.Tensor
 
     def to(self, device: torch.device | str) -> Batch:
@@ -129,7 +130,6 @@ def make_sample(structure: Structure, elements: Sequence[str], cutoff: float) ->
         n_atoms=torch.tensor([n]),
         total_charge=torch.tensor([structure.total_charge], dtype=torch.float64),
         weights=torch.tensor([structure.weight], dtype=torch.float64),
-        epsilon_inf=torch.tensor([structure.epsilon_inf], dtype=torch.float64),
         **_labels(structure),
     )
 
@@ -157,7 +157,7 @@ def _edges(
 def _labels(structure: Structure) -> dict[str, torch.Tensor]:
     """Labels and whether they are known; zeros stand for what is not."""
     n = len(structure)
-    per_structure = {"energy": (), "stress": (3, 3), "dipole": (3,)}
+    per_structure = {"energy": (), "stress": (3, 3), "dipole": (3,), "polarization": (3,)}
     per_atom = {"forces": (n, 3), "charges": (n,), "born": (n, 3, 3)}
     labels = {}
     for name, shape in {**per_structure, **per_atom}.items():
@@ -204,5 +204,6 @@ def without_labels(batch: Batch) -> Batch:
         has_stress=unknown,
         has_charges=unknown,
         has_dipole=unknown,
+        has_polarization=unknown,
         has_born=unknown,
     )

@@ -36,7 +36,7 @@ def check_boundaries(structures: Iterable[Structure]) -> None:
             raise DataError(
                 f"{structure.source}: one periodic direction ({structure.pbc.tolist()}) has no "
                 'Coulomb sum. Give the wire vacuum on both sides and pbc="T T T", or train '
-                "without charges (model.charges: false)"
+                "without charges (model.charge_model: none)"
             )
 
 

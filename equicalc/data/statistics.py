@@ -94,6 +94,27 @@ def guess_charges(structures: Sequence[Structure], elements: Sequence[str]) -> d
     return dict(zip(elements, charges.tolist(), strict=True))
 
 
+def mean_epsilon_inf(structures: Sequence[Structure]) -> float:
+    """Mean electronic dielectric constant of the structures that have one; 1 without any."""
+    values = [s.epsilon_inf for s in structures if s.epsilon_inf is not None]
+    return float(np.mean(values)) if values else 1.0
+
+
+def mean_born_charges(
+    structures: Sequence[Structure], elements: Sequence[str]
+) -> dict[str, float] | None:
+    """Mean isotropic Born charge of each element, e; None unless the data have all elements."""
+    values: dict[str, list[float]] = {e: [] for e in elements}
+    for structure in structures:
+        if structure.born is not None:
+            thirds = np.trace(structure.born, axis1=1, axis2=2) / 3.0
+            for symbol, value in zip(structure.symbols, thirds.tolist(), strict=True):
+                values[symbol].append(value)
+    if not all(values.values()):
+        return None
+    return {e: float(np.mean(v)) for e, v in values.items()}
+
+
 def check_per_element(values: Mapping[str, float], elements: Sequence[str], key: str) -> None:
     """Raise DataError unless there is exactly one value for each element."""
     missing = [e for e in elements if e not in values]

@@ -54,10 +54,12 @@ class Structure:
         e.
     dipole : array [3]
         About the origin, e angstrom.
+    polarization : array [3]
+        Polarisation times volume of a periodic cell, up to e times lattice vectors, e angstrom.
     born : array [N, 3, 3]
         dP_a/dr_b, e.
     epsilon_inf : float
-        Mean electronic dielectric constant; screens charges in Born charges.
+        Mean electronic dielectric constant.
     """
 
     symbols: list[str]
@@ -72,15 +74,24 @@ class Structure:
     stress: Array | None = None
     charges: Array | None = None
     dipole: Array | None = None
+    polarization: Array | None = None
     born: Array | None = None
-    epsilon_inf: float = 1.0
+    epsilon_inf: float | None = None
 
     def __len__(self) -> int:
         return len(self.symbols)
 
 
 # What can have another name in a file.
-LABELS = ("energy", "forces", "stress", "charges", "dipole", "born_effective_charges")
+LABELS = (
+    "energy",
+    "forces",
+    "stress",
+    "charges",
+    "dipole",
+    "polarization",
+    "born_effective_charges",
+)
 
 
 def read_structures(path: str | Path, keys: Mapping[str, str] | None = None) -> list[Structure]:
@@ -185,6 +196,7 @@ def _convert(atoms: Atoms, source: str, keys: Mapping[str, str]) -> Structure:
         stress=_stress(find("stress"), source),
         charges=label("charges", (n,)),
         dipole=label("dipole", (3,)),
+        polarization=_polarization(label("polarization", (3,)), atoms, source),
         born=None if born is None else born.reshape(n, 3, 3),
         epsilon_inf=_epsilon_inf(atoms, results, source),
     )
@@ -234,14 +246,23 @@ def full_stress(voigt: Array) -> Array:
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
 
-def _epsilon_inf(atoms: Atoms, results: dict[str, Any], source: str) -> float:
+def _polarization(values: Array | None, atoms: Atoms, source: str) -> Array | None:
+    if values is not None and not atoms.pbc.all():
+        raise DataError(
+            f"{source}: polarization needs three periodic directions, found pbc = "
+            f"{atoms.pbc.tolist()}; for a cluster give dipole instead"
+        )
+    return values
+
+
+def _epsilon_inf(atoms: Atoms, results: dict[str, Any], source: str) -> float | None:
     """Isotropic electronic dielectric constant: given, or from the polarisability of the cell."""
     if "epsilon_inf" in atoms.info:
         value = _info_number(atoms, "epsilon_inf", 1.0, source)
     else:
         values = results.get("polarizability", atoms.info.get("polarizability"))
         if values is None or not atoms.pbc.all():
-            return 1.0
+            return None
         alpha = check_array(np.ravel(values), (np.size(values),), "polarizability", source)
         if alpha.size not in (1, 9):
             raise DataError(

@@ -59,7 +59,6 @@ def export_network(
     copy.load_state_dict(network.state_dict())
     copy.to(torch.float64)
     config = network.config
-    nominal = dict(zip(config.elements, copy.readout.nominal_charges.tolist(), strict=True))
     reference = dict(zip(config.elements, copy.reference_energies().tolist(), strict=True))
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -72,9 +71,7 @@ def export_network(
         "exchange_width": config.exchange_width,
         "training_dtype": training_dtype,
         "units": {"energy": "eV", "length": "angstrom", "charge": "e"},
-        "charges": {"sigma": config.sigma, "constraint": "total_charge", "nominal": nominal}
-        if config.charges
-        else None,
+        "charges": _describe_charges(copy) if config.has_charges else None,
         "reference_energies": reference,
         "level_of_theory": level_of_theory,
         "training": training or {},
@@ -92,6 +89,23 @@ def export_network(
     )
     write_atomically(path, buffer.getvalue())
     return path
+
+
+def _describe_charges(network: EquiNetwork) -> dict[str, Any]:
+    """Charge model, widths and nominal charges per element, and the screening of the response."""
+    config = network.config
+
+    def per_element(values: torch.Tensor) -> dict[str, float]:
+        return dict(zip(config.elements, values.tolist(), strict=True))
+
+    return {
+        "model": config.charge_model,
+        "constraint": "total_charge",
+        "sigma": per_element(network.sigmas()),
+        "nominal": per_element(network.charge_head.nominal_charges),
+        "formal": config.formal_charges,
+        "epsilon_inf": float(network.epsilon_inf),
+    }
 
 
 def export_run(run: str | Path, path: str | Path) -> Path:

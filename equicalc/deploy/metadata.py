@@ -9,7 +9,7 @@ from typing import Any
 
 from equicalc.errors import ModelFileError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_MEMBER = "equicalc.json"
 REQUIRED_KEYS = (
     "format_version",
@@ -79,6 +79,11 @@ def _check(path: Path, metadata: Any) -> None:
         raise ModelFileError(
             f"'{path}' has format version {version}; this equicalc reads up to {FORMAT_VERSION}. "
             "Update with 'pip install -U equicalc'"
+        )
+    if version < FORMAT_VERSION:
+        raise ModelFileError(
+            f"'{path}' has format version {version}; this equicalc reads {FORMAT_VERSION}. "
+            "Write it again from its run: equicalc export RUN -o model.pt"
         )
     missing = [key for key in REQUIRED_KEYS if key not in metadata]
     if missing:

@@ -21,15 +21,24 @@ class DeployedNetwork(torch.nn.Module):
         self.cutoff = float(config.cutoff)
         self.n_layers = config.n_layers
         self.exchange_width = config.exchange_width
-        self.has_charges = config.charges
-        self.sigma = float(config.sigma)
-        nominal = network.readout.nominal_charges.detach().double().tolist()
+        self.charge_model = config.charge_model
+        self.sigmas = torch.jit.Attribute(widths(network), List[float])
+        self.epsilon_inf = float(network.epsilon_inf)
+        nominal = network.charge_head.nominal_charges.detach().double().tolist()
         self.nominal_charges = torch.jit.Attribute(nominal, List[float])
+        formal = config.formal_charges or dict.fromkeys(config.elements, 0)
+        self.formal_charges = torch.jit.Attribute([formal[e] for e in config.elements], List[int])
 
     @torch.jit.export
-    def charge_weights(self, species: torch.Tensor) -> torch.Tensor:
-        """Return the weights of charge neutralisation for species indices."""
-        return self.network.charge_weights(species)
+    def raw_outputs(
+        self,
+        species: torch.Tensor,
+        edge_vectors: torch.Tensor,
+        edge_index: torch.Tensor,
+        n_local: int,
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return node energies and charge variables; see `EquiNetwork.raw_outputs`."""
+        return self.network.raw_outputs(species, edge_vectors, edge_index, n_local)
 
     def forward(
         self,
@@ -41,6 +50,11 @@ class DeployedNetwork(torch.nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return node energies (float64, eV) and charges (e); see `EquiNetwork.forward`."""
         return self.network(species, edge_vectors, edge_index, n_local, total_charge)
+
+
+def widths(network: EquiNetwork) -> List[float]:
+    """Return the Gaussian width of every element; empty without charges."""
+    return network.sigmas().tolist() if network.config.has_charges else []
 
 
 def script(network: EquiNetwork, name: str, format_version: int) -> torch.jit.ScriptModule:

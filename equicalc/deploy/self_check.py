@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-import vesin
 from ase import Atoms
 
-from equicalc.electrostatics import coulomb_energy
+from equicalc.data.batch import make_sample
+from equicalc.data.structures import from_atoms
 from equicalc.nn import EquiNetwork, NetworkConfig
 
+REFERENCE_ACCURACY = 1e-12  # of the Coulomb sum
 SPACING = 2.9  # angstrom: close enough that every element has neighbours in reach
 
 
@@ -45,36 +45,21 @@ def reference_properties(network: EquiNetwork, atoms: Atoms) -> dict[str, Any]:
         forces (eV/A), stress 3x3 (eV/A^3; None unless fully periodic), charges (e; None for a
         model without charges).
     """
+    from equicalc.train.potential import Potential
+
     config = network.config
-    total_charge = float(atoms.info.get("charge", 0.0))
-    i, j, shift = vesin.NeighborList(cutoff=config.cutoff, full_list=True, sorted=True).compute(
-        atoms.positions, atoms.cell.array, [bool(p) for p in atoms.pbc], "ijS"
-    )
-    edge_index = torch.from_numpy(np.stack([i, j]).astype(np.int64))
-    species = torch.tensor([config.elements.index(s) for s in atoms.get_chemical_symbols()])
-    positions = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
-    strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
-    deformation = torch.eye(3, dtype=torch.float64) + 0.5 * (strain + strain.T)
-    moved = positions @ deformation
-    cell = torch.tensor(atoms.cell.array, dtype=torch.float64) @ deformation
-    vectors = moved[edge_index[1]] - moved[edge_index[0]]
-    vectors = vectors + torch.from_numpy(shift.astype(np.float64)) @ cell
-    node_energies, charges = network(
-        species, vectors, edge_index, len(atoms), torch.tensor(total_charge, dtype=torch.float64)
-    )
-    energy = node_energies.sum()
-    if config.charges:
-        energy = energy + coulomb_energy(charges, moved, cell, atoms.pbc.tolist(), config.sigma)
-    forces, virial = torch.autograd.grad(energy, (positions, strain))
-    stress = (virial / atoms.get_volume()).tolist() if atoms.pbc.all() else None
+    structure = from_atoms([atoms], "self-check")[0]
+    potential = Potential(network, REFERENCE_ACCURACY)
+    sample = make_sample(structure, config.elements, config.cutoff)
+    prediction = potential(sample, need_stress=bool(atoms.pbc.all()))
     return {
-        "symbols": atoms.get_chemical_symbols(),
-        "positions": atoms.positions.tolist(),
-        "cell": atoms.cell.array.tolist(),
-        "pbc": [bool(p) for p in atoms.pbc],
-        "total_charge": total_charge,
-        "energy": energy.item(),
-        "forces": (-forces).tolist(),
-        "stress": stress,
-        "charges": charges.tolist() if config.charges else None,
+        "symbols": structure.symbols,
+        "positions": structure.positions.tolist(),
+        "cell": structure.cell.tolist(),
+        "pbc": structure.pbc.tolist(),
+        "total_charge": structure.total_charge,
+        "energy": prediction.energy.item(),
+        "forces": prediction.forces.tolist(),
+        "stress": None if prediction.stress is None else prediction.stress[0].tolist(),
+        "charges": prediction.charges.tolist() if config.has_charges else None,
     }

@@ -8,13 +8,23 @@ from typing import Any, Optional, Tuple
 import torch
 
 from equicalc.core import load_library
+from equicalc.nn.charges import (
+    CHARGE_MODELS,
+    CHARGE_WEIGHTS,
+    TRANSFER_CHANNELS,
+    Electronegativities,
+    ElementCharges,
+    NoCharges,
+    TransferredCharges,
+    n_extra_outputs,
+)
 from equicalc.nn.convolution import (
     EquivariantConvolution,
     ScalarConvolution,
     SpeciesConvolution,
 )
 from equicalc.nn.irreps import n_components
-from equicalc.nn.layers import FirstLayer, LastLayer, MiddleLayer
+from equicalc.nn.layers import FirstLayer, LastLayer, MiddleLayer, OwnScalars
 from equicalc.nn.linear import DegreeLinear
 from equicalc.nn.product import SymmetricProduct
 from equicalc.nn.radial import RadialBasis
@@ -38,8 +48,8 @@ class NetworkConfig:
     cutoff : float
         Reach of one layer, angstrom.
     n_layers : int
-        Message-passing layers, at least 2: the first sees species, the last sends scalars, those
-        between couple fully.
+        Message-passing layers: the first sees species, the last (of two or more) sends scalars,
+        those between couple fully. The model's energies reach as far as layers times cutoff.
     l_max : int
         Highest degree of spherical harmonics and features, 0 to 3.
     channels : int
@@ -56,10 +66,20 @@ class NetworkConfig:
         O(3) (True) or SO(3) couplings.
     repulsion : bool
         Add the ZBL repulsive core.
-    charges : bool
-        Predict charges, and give the model a Coulomb energy.
+    charge_model : str
+        ``none``, ``fixed``, ``predicted``, ``transferred`` or ``equilibrated``: what charges are
+        and depend on, see `equicalc.nn.charges`.
+    charge_weights : str
+        Who takes how much of the charge that neutralisation moves: ``uniform``, one trained number
+        per ``element``, or from the ``environment``.
+    formal_charges : dict of str to int, optional
+        Integer charge of every element, for ``transferred``: ``{Si: 4, O: -2}``.
     sigma : float
         Width of the Gaussian charges, angstrom.
+    sigmas : dict of str to float, optional
+        Widths of single elements that differ from `sigma`.
+    learn_sigma : bool
+        Train the width of every element, starting from these.
     """
 
     elements: list[str] = field(default_factory=list)
@@ -75,11 +95,15 @@ class NetworkConfig:
     readout_hidden: int = 64
     parity: bool = True
     repulsion: bool = True
-    charges: bool = True
+    charge_model: str = "predicted"
+    charge_weights: str = "uniform"
+    formal_charges: dict[str, int] | None = None
     sigma: float = 1.0
+    sigmas: dict[str, float] | None = None
+    learn_sigma: bool = False
 
     def __post_init__(self) -> None:
-        limits = {"n_layers": (2, 8), "l_max": (0, L_MAX_SUPPORTED), "correlation": (1, 4)}
+        limits = {"n_layers": (1, 8), "l_max": (0, L_MAX_SUPPORTED), "correlation": (1, 4)}
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -89,14 +113,53 @@ class NetworkConfig:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be positive")
         if not self.elements or len(set(self.elements)) != len(self.elements):
             raise ValueError(f"model.elements must be distinct chemical symbols: {self.elements}")
+        for name, known in (("charge_model", CHARGE_MODELS), ("charge_weights", CHARGE_WEIGHTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"model.{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}"
+                )
+        self._check_per_element()
+
+    def _check_per_element(self) -> None:
+        """Raise ValueError when widths or formal charges do not fit the elements."""
+        for symbol, width in (self.sigmas or {}).items():
+            if symbol not in self.elements or not width > 0:
+                raise ValueError(
+                    f"model.sigmas has {symbol}: {width}; expected positive widths of elements "
+                    f"of the model ({', '.join(self.elements)})"
+                )
+        if self.charge_model == "transferred":
+            found = self.formal_charges or {}
+            if set(found) != set(self.elements):
+                example = ", ".join(f"{e}: 1" for e in self.elements)
+                raise ValueError(
+                    "model.charge_model: transferred needs the formal charge of every element, "
+                    f"found {found}; for example model.formal_charges: {{{example}}}"
+                )
+        elif self.formal_charges is not None:
+            raise ValueError(
+                "model.formal_charges belong to model.charge_model: transferred; found "
+                f"{self.charge_model}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""
         return dataclasses.asdict(self)
 
     @property
+    def has_charges(self) -> bool:
+        """Whether the model has charges and a Coulomb energy."""
+        return self.charge_model != "none"
+
+    def width(self, element: str) -> float:
+        """Gaussian width of an element (the first one, when widths are trained), angstrom."""
+        return (self.sigmas or {}).get(element, self.sigma)
+
+    @property
     def exchange_width(self) -> int:
-        """Numbers per atom in the widest message between layers."""
+        """Numbers per atom in the widest message between layers; 0 without messages."""
+        if self.n_layers == 1 and self.charge_model != "transferred":
+            return 0
         return n_components(self.l_max) * self.channels
 
     @classmethod
@@ -116,7 +179,7 @@ class EquiNetwork(torch.nn.Module):
     reference_fixed: torch.Tensor
     energy_scale: torch.Tensor
     message_scale: torch.Tensor
-    neutralisation_weights: torch.Tensor
+    epsilon_inf: torch.Tensor
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
@@ -147,14 +210,31 @@ class EquiNetwork(torch.nn.Module):
             )
             for _ in range(config.n_layers - 2)
         )
-        self.last = LastLayer(
-            _radial(config),
-            DegreeLinear(l_max, channels, channels),
-            ScalarConvolution(config.n_radial, l_max, channels),
-        )
+        self.n_layers = config.n_layers
+        self.has_messages = config.exchange_width > 0
+        if config.n_layers == 1:
+            self.last: torch.nn.Module = OwnScalars()
+        else:
+            self.last = LastLayer(
+                _radial(config),
+                DegreeLinear(l_max, channels, channels),
+                ScalarConvolution(config.n_radial, l_max, channels),
+            )
         self.readout = Readout(
-            (l_max + 2) * channels, config.readout_hidden, n_species, config.charges
+            channels if config.n_layers == 1 else (l_max + 2) * channels,
+            config.readout_hidden,
+            n_species,
+            n_extra_outputs(config.charge_model, config.charge_weights),
         )
+        self.charge_model = config.charge_model
+        self.charge_head = _charge_head(config)
+        # logarithms stay positive widths in training
+        self.log_sigma = torch.nn.Parameter(
+            torch.tensor([math.log(config.width(e)) for e in config.elements], dtype=torch.float64),
+            requires_grad=config.learn_sigma and config.has_charges,
+        )
+        if isinstance(self.charge_head, Electronegativities):
+            self.charge_head.logarithm_of_sigma = self.log_sigma
         self.repulsion = ZieglerBiersackLittmark(config.elements, config.cutoff)
         # fixed point in units of REFERENCE_UNIT: module.to(float32) leaves integers alone and so
         # does not round reference energies, which can be thousands of eV
@@ -162,7 +242,7 @@ class EquiNetwork(torch.nn.Module):
         self.reference_unit = REFERENCE_UNIT
         self.register_buffer("energy_scale", torch.ones(()))
         self.register_buffer("message_scale", torch.ones(()))
-        self.register_buffer("neutralisation_weights", torch.ones(n_species))
+        self.register_buffer("epsilon_inf", torch.ones(()))
         # born in float64 whatever torch's default, so that coupling coefficients are exact there;
         # callers cast down
         self.to(torch.float64)
@@ -174,6 +254,7 @@ class EquiNetwork(torch.nn.Module):
         energy_scale: float,
         mean_neighbours: float,
         nominal_charges: dict[str, float] | None = None,
+        epsilon_inf: float = 1.0,
     ) -> None:
         """Set what the data fix before training.
 
@@ -187,16 +268,34 @@ class EquiNetwork(torch.nn.Module):
             Mean number of edges per atom; messages are divided by its square root.
         nominal_charges : dict, optional
             Starting charge of every element, e.
+        epsilon_inf : float
+            Electronic dielectric constant: charges of the Coulomb energy are those that move
+            with the atoms, divided by its square root.
         """
         elements = self.config.elements
         reference = torch.tensor([reference_energies[e] for e in elements], dtype=torch.float64)
         self.reference_fixed.copy_(torch.round(reference / REFERENCE_UNIT))
         self.energy_scale.fill_(energy_scale)
         self.message_scale.fill_(1.0 / math.sqrt(max(mean_neighbours, 1.0)))
-        if nominal_charges is not None and self.config.charges:
-            values = torch.tensor([nominal_charges[e] for e in elements])
+        self.epsilon_inf.fill_(epsilon_inf)
+        if isinstance(self.charge_head, TransferredCharges):
+            self.charge_head.epsilon_inf.fill_(epsilon_inf)
+            formal = self.charge_head.formal_charges.tolist()
+            nominal_charges = {
+                e: n / math.sqrt(epsilon_inf) for e, n in zip(elements, formal, strict=True)
+            }
+        if nominal_charges is not None:
+            values = torch.tensor([nominal_charges[e] for e in elements], dtype=torch.float64)
             with torch.no_grad():
-                self.readout.nominal_charges.copy_(values)
+                self.charge_head.nominal_charges.copy_(values)
+
+    @torch.jit.unused
+    def sigmas(self) -> torch.Tensor:
+        """Return the Gaussian width of every element, float64 ``[n_species]``, angstrom."""
+        if self.config.learn_sigma:
+            return torch.exp(self.log_sigma.double())
+        widths = [self.config.width(e) for e in self.config.elements]
+        return torch.tensor(widths, dtype=torch.float64, device=self.log_sigma.device)
 
     @torch.jit.unused
     def reference_energies(self) -> torch.Tensor:
@@ -210,7 +309,9 @@ class EquiNetwork(torch.nn.Module):
         edge_index: torch.Tensor,
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies (float64, eV) and raw charges (e), each ``[n_local]``.
+        """Return node energies ``[n_local]`` (float64, eV) and charge variables ``[n_local, K]``.
+
+        The variables of each charge model are listed in `equicalc.nn.charges`.
 
         Parameters
         ----------
@@ -232,21 +333,19 @@ class EquiNetwork(torch.nn.Module):
         for layer in self.middle:
             total = torch.ops.equicalc.exchange(h, n_total)
             h = layer(total, species, distance, harmonics, edge_index, scale, n_local)
-        total = torch.ops.equicalc.exchange(h, n_total)
+        total = torch.ops.equicalc.exchange(h, n_total) if self.has_messages else h
         scalars = self.last(total, distance, harmonics, edge_index, scale, n_local)
-        energy, charge = self.readout(scalars, local)
+        energy, outputs = self.readout(scalars, local)
         energy = (energy * self.energy_scale).to(torch.float64)
         reference = self.reference_fixed.to(torch.float64) * self.reference_unit
         energy = energy + reference.index_select(0, local)
         if self.has_repulsion:
             core = self.repulsion(distance, species, edge_index).to(torch.float64)
             energy = energy.index_add(0, edge_index[0], core)
-        return energy, charge
-
-    @torch.jit.export
-    def charge_weights(self, species: torch.Tensor) -> torch.Tensor:
-        """Return the weights of charge neutralisation for species indices of any shape."""
-        return self.neutralisation_weights.index_select(0, species)
+        variables = self.charge_head(
+            outputs, total, edge_vectors, distance, edge_index, species, n_local
+        )
+        return energy, variables
 
     def forward(
         self,
@@ -260,12 +359,40 @@ class EquiNetwork(torch.nn.Module):
 
         With a total charge Q the charges are neutralised, ``q = q~ + w (Q - sum q~) / sum w``;
         without, they are the raw ones, for callers that sum over several ranks or structures.
+        Charges of the ``equilibrated`` model need a Coulomb solver: use `raw_outputs`.
         """
-        energy, charge = self.raw_outputs(species, edge_vectors, edge_index, n_local)
+        energy, variables = self.raw_outputs(species, edge_vectors, edge_index, n_local)
+        if self.charge_model == "none":
+            return energy, torch.zeros_like(energy)
+        if self.charge_model == "equilibrated":
+            raise RuntimeError(
+                "equilibrated charges come from a Coulomb solver; call raw_outputs for "
+                "electronegativities and hardnesses"
+            )
+        charge = variables[:, 0]
         if total_charge is not None:
-            weight = self.charge_weights(species[:n_local])
+            weight = variables[:, 1]
             charge = charge + weight * ((total_charge - charge.sum()) / weight.sum())
         return energy, charge
+
+
+def _charge_head(config: NetworkConfig) -> torch.nn.Module:
+    n_species, model = len(config.elements), config.charge_model
+    if model == "none":
+        return NoCharges(n_species)
+    if model == "equilibrated":
+        return Electronegativities(n_species)
+    if model == "transferred":
+        assert config.formal_charges is not None
+        return TransferredCharges(
+            [config.formal_charges[e] for e in config.elements],
+            config.l_max,
+            config.channels,
+            RadialBasis(config.cutoff, config.n_bessel, config.radial_hidden, TRANSFER_CHANNELS),
+            config.readout_hidden,
+            config.charge_weights,
+        )
+    return ElementCharges(n_species, model == "predicted", config.charge_weights)
 
 
 def _radial(config: NetworkConfig) -> RadialBasis:

@@ -224,10 +224,24 @@ def _check_values(config: Config, source: str) -> None:
     require(run.devices >= 1, "run.devices", "at least 1")
     require(run.threads is None or run.threads >= 1, "run.threads", "at least 1")
     require(run.device == "cpu" or run.device.startswith("cuda"), "run.device", "cpu or cuda")
-    has_charges = config.model.charges
-    for term in ("charges", "dipole", "born"):
-        require(
-            has_charges or getattr(loss.final_weights(), term) == 0.0,
-            f"loss.{term}",
-            "0 for a model without charges (model.charges: false)",
-        )
+    _check_response(config, source)
+
+
+def _check_response(config: Config, source: str) -> None:
+    """Raise ConfigError for labels that the charge model has nothing to compare with."""
+    model, weights = config.model.charge_model, config.loss.final_weights()
+    for term in ("charges", "dipole"):
+        if model == "none" and getattr(weights, term) > 0.0:
+            raise ConfigError(
+                f"{source}: loss.{term} is set for a model without charges; leave it out, or set "
+                "model.charge_model: predicted"
+            )
+    for term in ("polarization", "born"):
+        if model not in ("fixed", "transferred") and getattr(weights, term) > 0.0:
+            raise ConfigError(
+                f"{source}: loss.{term} needs charges that have a polarisation in a crystal; "
+                f"found model.charge_model: {model}, set model.charge_model: transferred"
+            )
+    epsilon = config.model.epsilon_inf
+    if epsilon is not None and not epsilon >= 1.0:
+        raise ConfigError(f"{source}: model.epsilon_inf is {epsilon}; it must be 1 or more")

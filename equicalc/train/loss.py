@@ -10,7 +10,7 @@ from equicalc.data.batch import Batch
 from equicalc.train.potential import Prediction
 
 # Every term and the number of values one structure with n atoms contributes to its mean.
-TERMS = ("energy", "forces", "stress", "charges", "dipole", "born")
+TERMS = ("energy", "forces", "stress", "charges", "dipole", "polarization", "born")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class LossWeights:
     stress: float = 0.0
     charges: float = 0.0
     dipole: float = 0.0
+    polarization: float = 0.0
     born: float = 0.0
 
     def blend(self, other: LossWeights, part: float) -> LossWeights:
@@ -52,8 +53,8 @@ class LossShape:
 
 
 def counts(batch: Batch) -> torch.Tensor:
-    """Number of values of each term of `TERMS` in a batch, float64 [6]: what means divide by."""
-    per_structure = {"energy": 1, "stress": 9, "dipole": 3}
+    """Number of values of each term of `TERMS` in a batch, float64 [7]: what means divide by."""
+    per_structure = {"energy": 1, "stress": 9, "dipole": 3, "polarization": 3}
     per_atom = {"forces": 3, "charges": 1, "born": 9}
     numbers = []
     for term in TERMS:
@@ -66,10 +67,11 @@ def counts(batch: Batch) -> torch.Tensor:
 
 
 def sums(prediction: Prediction, batch: Batch, shape: LossShape) -> torch.Tensor:
-    """Sum of the (weighted, Huber) squared errors of each term of `TERMS`, float64 [6].
+    """Sum of the (weighted, Huber) squared errors of each term of `TERMS`, float64 [7].
 
     Units: energy (eV/atom)^2, forces (eV/angstrom)^2, stress as virial per atom (eV)^2 (so that it
-    compares with the energy), charges e^2, dipole per atom (e angstrom)^2, Born charges e^2.
+    compares with the energy), charges e^2, dipole and polarisation per atom (e angstrom)^2, Born
+    charges e^2.
     """
     weights = batch.weights
     if shape.force_scale is not None:
@@ -100,13 +102,27 @@ def sums(prediction: Prediction, batch: Batch, shape: LossShape) -> torch.Tensor
     terms.append(atom_term("charges", (prediction.charges - batch.charges).square()))
     dipole = (prediction.dipole - batch.dipole).square().sum(1) / n_atoms.square()
     terms.append(structure_term("dipole", dipole))
+    polarization = polarization_error(prediction.dipole, batch).square().sum(1) / n_atoms.square()
+    terms.append(structure_term("polarization", polarization))
     if prediction.born is None:
         terms.append(zero)
     else:
-        screening = batch.epsilon_inf.sqrt().index_select(0, batch.structure)
-        error = (prediction.born * screening[:, None, None] - batch.born).square().sum((1, 2))
-        terms.append(atom_term("born", error))
+        terms.append(atom_term("born", (prediction.born - batch.born).square().sum((1, 2))))
     return torch.stack(terms)
+
+
+def polarization_error(dipole: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Predicted minus reference dipole of periodic cells up to e times lattice vectors, [S, 3].
+
+    The nearest of the equivalent values counts; zero for structures that are not periodic.
+    """
+    error = dipole - batch.polarization
+    periodic = batch.pbc.all(dim=1)
+    identity = torch.eye(3, dtype=error.dtype, device=error.device)
+    cells = torch.where(periodic[:, None, None], batch.cells, identity)
+    quanta = torch.linalg.solve(cells.transpose(1, 2), error.detach().unsqueeze(2)).squeeze(2)
+    nearest = error - torch.bmm(quanta.round().unsqueeze(1), cells).squeeze(1)
+    return torch.where(periodic[:, None], nearest, torch.zeros_like(nearest))
 
 
 def total(term_sums: torch.Tensor, term_counts: torch.Tensor, weights: LossWeights) -> torch.Tensor:

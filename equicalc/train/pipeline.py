@@ -76,7 +76,7 @@ def run(
     config.model.elements = config.model.elements or elements_of(training)
     check_elements([*training, *validation], config.model.elements)
     config.model.network(config.model.elements)
-    if config.model.charges:
+    if config.model.has_charges:
         check_boundaries([*training, *validation])
     _check_labels(config, training)
     _check_device(config)
@@ -114,7 +114,7 @@ def _check_labels(config: Config, training: list[Structure]) -> None:
             f"atom (they have {', '.join(elements_of(training))}); a model cannot learn it"
         )
     weights = [config.loss.initial_weights(), config.loss.final_weights()]
-    for term in ("charges", "dipole", "born"):
+    for term in ("charges", "dipole", "polarization", "born"):
         wanted = max(getattr(w, term) for w in weights) > 0.0
         if wanted and all(getattr(structure, term) is None for structure in training):
             raise ConfigError(

@@ -6,7 +6,6 @@ everything, so that losses of forces, stress and Born charges have parameter gra
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -37,9 +36,9 @@ class Prediction:
     node_energies : Tensor [N]
         Without the Coulomb energy, eV.
     dipole : Tensor [S, 3]
-        sum q r about the origin, e angstrom; means something without periodic directions only.
+        The dipole that follows atoms and fields, see `dipoles`, e angstrom.
     born : Tensor [N, 3, 3] or None
-        dP_a/dr_b of the model's own charges (not multiplied by sqrt(eps_inf)), e.
+        Its derivative dM_a/dr_b: Born effective charges, e.
     """
 
     energy: torch.Tensor
@@ -66,7 +65,8 @@ class Potential(torch.nn.Module):
         super().__init__()
         self.network = network
         self.accuracy = accuracy
-        self.sigma: float | None = network.config.sigma if network.config.charges else None
+        self.charge_model: str = network.config.charge_model
+        self.has_charges: bool = network.config.has_charges
 
     @property
     def elements(self) -> list[str]:
@@ -99,7 +99,7 @@ class Potential(torch.nn.Module):
     ) -> Prediction:
         positions = batch.positions.detach().requires_grad_(True)
         strained, cells = positions, batch.cells
-        variables = [positions]
+        leaves = [positions]
         if need_stress:
             strain = torch.zeros_like(batch.cells).requires_grad_(True)
             deformation = 0.5 * (strain + strain.transpose(1, 2))
@@ -108,22 +108,31 @@ class Potential(torch.nn.Module):
                 positions.unsqueeze(1), deformation.index_select(0, batch.structure)
             ).squeeze(1)
             cells = torch.bmm(batch.cells, deformation)
-            variables.append(strain)
+            leaves.append(strain)
         receiver, sender = batch.edge_index[0], batch.edge_index[1]
         shifts = torch.bmm(
             batch.edge_shifts.unsqueeze(1),
             cells.index_select(0, batch.structure.index_select(0, receiver)),
         ).squeeze(1)
         vectors = strained.index_select(0, sender) - strained.index_select(0, receiver) + shifts
-        node_energies, charges = self.energies_and_charges(batch, vectors)
-        energy = torch.zeros_like(batch.energy).index_add(0, batch.structure, node_energies)
-        if self.sigma is not None:
+        node_energies, variables = self.raw_outputs(batch, vectors)
+        charges, potential_energy = self._charges(batch, variables, strained, cells)
+        energy = torch.zeros_like(batch.energy).index_add(
+            0, batch.structure, node_energies + potential_energy
+        )
+        if self.has_charges:
             energy = energy + coulomb_energies(
-                charges, strained, cells, batch.pbc, batch.structure, self.sigma, self.accuracy
+                charges,
+                strained,
+                cells,
+                batch.pbc,
+                batch.structure,
+                self.sigmas(batch.species),
+                self.accuracy,
             ).to(energy.dtype)
         keep = create_graph or need_born
         gradients = torch.autograd.grad(
-            energy.sum(), variables, create_graph=create_graph, retain_graph=keep
+            energy.sum(), leaves, create_graph=create_graph, retain_graph=keep
         )
         stress = None
         if need_stress:
@@ -131,12 +140,10 @@ class Potential(torch.nn.Module):
             volume = torch.linalg.det(batch.cells).abs()
             factor = torch.where(periodic, 1.0 / torch.where(periodic, volume, 1.0), 0.0)
             stress = gradients[1] * factor[:, None, None]
-        dipole = torch.zeros_like(batch.dipole).index_add(
-            0, batch.structure, charges[:, None] * positions
-        )
+        dipole = self.dipoles(batch, positions, charges, variables)
         born = None
         if need_born:
-            born = born_charges(charges, positions, batch, create_graph)
+            born = _derivatives(dipole, positions, create_graph)
         return Prediction(
             energy=energy,
             forces=-gradients[0],
@@ -147,86 +154,102 @@ class Potential(torch.nn.Module):
             born=born,
         )
 
-    def energies_and_charges(
-        self, batch: Batch, vectors: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Node energies [N] (eV) and charges [N] (e), neutral per structure; both float64.
+    def raw_outputs(self, batch: Batch, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Node energies [N] (eV) and charge variables [N, K] (`equicalc.nn.charges`); float64.
 
         Parameters
         ----------
         batch : Batch
-            Species, edges, total charges.
+            Species and edges.
         vectors : Tensor [E, 3]
             From receiver to sender, angstrom, float64.
         """
-        network = self.network
-        dtype = network.energy_scale.dtype
-        energies, raw = network.raw_outputs(
+        dtype = self.network.energy_scale.dtype
+        energies, variables = self.network.raw_outputs(
             batch.species, vectors.to(dtype), batch.edge_index, batch.species.shape[0]
         )
-        if self.sigma is None:
-            return energies, torch.zeros_like(energies)
-        weights = network.charge_weights(batch.species).double()
-        charges = neutralise(raw.double(), weights, batch.total_charge, batch.structure)
-        return energies, charges
+        return energies, variables.double()
 
+    def sigmas(self, species: torch.Tensor) -> torch.Tensor | float:
+        """Gaussian width of each atom [N], or of all of them if they are equal, angstrom."""
+        config = self.network.config
+        widths = {config.width(element) for element in config.elements}
+        if len(widths) == 1 and not config.learn_sigma:
+            return widths.pop()
+        return self.network.sigmas().index_select(0, species)
 
-def born_charges(
-    charges: torch.Tensor, positions: torch.Tensor, batch: Batch, create_graph: bool
-) -> torch.Tensor:
-    r"""Born charges dP_a/dr_b of point charges that depend on positions, [N, 3, 3] in e.
+    def screening(self) -> torch.Tensor:
+        """Return sqrt(eps_inf): charges that move with atoms over those of the Coulomb energy."""
+        return self.network.epsilon_inf.double().sqrt()
 
-    .. math:: Z_{i,ab} = q_i \delta_{ab} + \sum_j d_{a}(i, j) \frac{dq_j}{dr_{ib}}
+    def _charges(
+        self,
+        batch: Batch,
+        variables: torch.Tensor,
+        positions: torch.Tensor,
+        cells: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Charges [N] (e), and the energy per atom that depends on them besides Coulomb (eV)."""
+        if not self.has_charges:
+            zeros = torch.zeros_like(positions[:, 0])
+            return zeros, zeros
+        if self.charge_model != "equilibrated":
+            charges = neutralise(
+                variables[:, 0], variables[:, 1], batch.total_charge, batch.structure
+            )
+            return charges, torch.zeros_like(charges)
+        from equicalc.electrostatics import equilibrated_charges
 
-    with d(i, j) = r_j - r_i for open directions and, along each periodic vector a of the cell, its
-    periodic counterpart :math:`a \sin(2\pi(s_j - s_i)) / 2\pi` (s fractional): equal to r_j - r_i
-    for neighbours that are close compared to the cell, and the same for every choice of images.
-    (The derivative of Resta's phase, Phys. Rev. Lett. 80, 1800 (1998), one phase per direction.)
-
-    Parameters
-    ----------
-    charges : Tensor [N]
-        With their graph to `positions`, e.
-    positions : Tensor [N, 3]
-        angstrom.
-    batch : Batch
-        Cells and structures.
-    create_graph : bool
-        Keep the graph, for a loss.
-    """
-    identity = torch.eye(3, dtype=charges.dtype, device=charges.device)
-    born = charges[:, None, None] * identity
-    if not charges.requires_grad:
-        return born
-    # Open directions: rows of the cell may be zero; any invertible completion has d linear in s.
-    cells = _completed(batch.cells, batch.pbc)
-    fixed = positions.detach()
-    inverse = torch.linalg.inv(cells).index_select(0, batch.structure)
-    fractional = torch.bmm(fixed.unsqueeze(1), inverse).squeeze(1)
-    angle = 2.0 * math.pi * fractional
-    for axis in range(3):
-        periodic = batch.pbc[:, axis].index_select(0, batch.structure)
-        # first: sum_j f(j) dq_j/dr_i; second: sum_j g(j) dq_j/dr_i, with d = f(j) g(i) - f(i) g(j)
-        f = torch.where(periodic, angle[:, axis].sin() / (2.0 * math.pi), fractional[:, axis])
-        g = torch.where(periodic, angle[:, axis].cos(), 1.0)
-        response_f, response_g = (
-            torch.autograd.grad(
-                (charges * factor).sum(), positions, create_graph=create_graph, retain_graph=True
-            )[0]
-            for factor in (f, g)
+        chi, eta = variables[:, 0], variables[:, 1]
+        charges = equilibrated_charges(
+            chi,
+            eta,
+            positions,
+            cells,
+            batch.pbc,
+            batch.structure,
+            self.sigmas(batch.species),
+            batch.total_charge,
+            self.accuracy,
         )
-        response = response_f * g[:, None] - response_g * f[:, None]
-        vector = cells[:, axis].index_select(0, batch.structure)
-        born = born + vector[:, :, None] * response[:, None, :]
-    return born
+        return charges, chi * charges + 0.5 * eta * charges.square()
+
+    def dipoles(
+        self,
+        batch: Batch,
+        positions: torch.Tensor,
+        charges: torch.Tensor,
+        variables: torch.Tensor,
+    ) -> torch.Tensor:
+        r"""Dipole M of each structure about the origin, [S, 3] in e angstrom.
+
+        .. math:: M = f \sum_i q_i r_i, \qquad M = \sum_i (n_i + f \Delta_i) r_i + f \sum_i \mu_i
+
+        for fixed, predicted and equilibrated charges, and for transferred ones: formal charges
+        n_i, bond dipoles mu_i, f = sqrt(eps_inf), and Delta_i what neutralisation adds. With
+        transferred charges (and formal charges that are integers) M is the polarisation times
+        volume of a crystal, up to e times lattice vectors; with fixed ones its changes are. With
+        the others M of a periodic structure depends on the choice of images.
+        """
+        factor = self.screening()
+        moved = factor * charges
+        if self.charge_model == "transferred":
+            formal = self.network.charge_head.formal_charges.double()
+            moved = formal.index_select(0, batch.species) + factor * (charges - variables[:, 0])
+        moments = moved[:, None] * positions
+        if self.charge_model == "transferred":
+            moments = moments + factor * variables[:, 2:]
+        return torch.zeros_like(batch.dipole).index_add(0, batch.structure, moments)
 
 
-def _completed(cells: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
-    """Cells whose open vectors are replaced so that the matrix can be inverted."""
-    from equicalc.data.neighbors import complete_cell
-
-    boxes = [
-        torch.from_numpy(complete_cell(cell, flags))
-        for cell, flags in zip(cells.detach().cpu().numpy(), pbc.cpu().numpy(), strict=True)
+def _derivatives(dipole: torch.Tensor, positions: torch.Tensor, create_graph: bool) -> torch.Tensor:
+    """Return dM_a/dr_b of every atom, [N, 3, 3]; structures do not mix."""
+    if not dipole.requires_grad:
+        return torch.zeros(*positions.shape, 3, dtype=positions.dtype, device=positions.device)
+    rows = [
+        torch.autograd.grad(
+            dipole[:, axis].sum(), positions, create_graph=create_graph, retain_graph=True
+        )[0]
+        for axis in range(3)
     ]
-    return torch.stack(boxes).to(cells)
+    return torch.stack(rows, dim=1)

@@ -20,7 +20,10 @@ class ModelSection(NetworkConfig):
     elements : list of str
         Chemical symbols; default: those in the data.
     initial_charges : dict of str to float, optional
-        Charge of each element to start from, e; default: a guess from electronegativities.
+        Charge of each element to start from (for ``fixed``: to stay at), e; default: those that
+        explain the forces best together with pair springs, see `equicalc.data.charge_fit`.
+    epsilon_inf : float, optional
+        Electronic dielectric constant; default: mean of the data, 1 where they have none.
     reference_energies : dict of str to float, optional
         Energy of each element, eV; default: fitted to the training energies (with ``init``: those
         of the earlier model).
@@ -31,6 +34,7 @@ class ModelSection(NetworkConfig):
     """
 
     initial_charges: dict[str, float] | None = None
+    epsilon_inf: float | None = None
     reference_energies: dict[str, float] | None = None
     refit_reference_energies: bool = False
     init: str | None = None
@@ -68,8 +72,9 @@ class DataSection:
     max_force : float, optional
         Leave out structures with a larger force on an atom, eV/angstrom.
     keys : dict of str to str
-        Names in the files of ``energy``, ``forces``, ``stress``, ``charges``, ``dipole`` and
-        ``born_effective_charges`` when they are not these: ``{energy: REF_energy}``.
+        Names in the files of ``energy``, ``forces``, ``stress``, ``charges``, ``dipole``,
+        ``polarization`` and ``born_effective_charges`` when they are not these: ``{energy:
+        REF_energy}``.
     """
 
     train: list[str] = field(default_factory=list)
@@ -94,8 +99,9 @@ class LossSection:
     stress : float
         Weight of the components of the virial error per atom (stress x volume / atoms), eV^-2;
         structures without stress are left out.
-    charges, dipole, born : float
-        Weights of charges (e^-2), dipole per atom ((e angstrom)^-2) and Born charges (e^-2).
+    charges, dipole, polarization, born : float
+        Weights of charges (e^-2), dipole per atom of clusters ((e angstrom)^-2), polarisation times
+        volume per atom of crystals (the same), and Born charges (e^-2).
     huber_energy : float, optional
         Energy errors per atom beyond this (eV) count linearly.
     huber_forces : float, optional
@@ -115,6 +121,7 @@ class LossSection:
     stress: float = 1.0
     charges: float = 0.0
     dipole: float = 0.0
+    polarization: float = 0.0
     born: float = 0.0
     huber_energy: float | None = None
     huber_forces: float | None = None

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from equicalc.data.batch import Batch
+from equicalc.data.charge_fit import fit_charges
 from equicalc.data.statistics import (
     check_per_element,
     fit_reference_energies,
     guess_charges,
+    mean_born_charges,
+    mean_epsilon_inf,
     rms_force,
 )
 from equicalc.data.structures import Structure
+from equicalc.electrostatics import solve
 from equicalc.errors import ConfigError, DataError
 from equicalc.nn import EquiNetwork, NetworkConfig
 from equicalc.train import checkpoint
@@ -44,17 +50,85 @@ def make_network(
     if model.init is not None:
         load_weights(network, model.init)
     else:
-        charges = model.initial_charges
-        if charges is None:
-            charges = guess_charges(training, elements)
-        _check_elements_of(charges, elements, "model.initial_charges")
+        epsilon_inf = model.epsilon_inf or mean_epsilon_inf(training)
+        charges = starting_charges(config, training, network, epsilon_inf)
         mean_neighbours = sum(g.edge_index.shape[1] for g in graphs) / sum(map(len, training))
         network.set_statistics(
-            dict.fromkeys(elements, 0.0), rms_force(training), mean_neighbours, charges
+            dict.fromkeys(elements, 0.0),
+            rms_force(training),
+            mean_neighbours,
+            charges,
+            epsilon_inf,
         )
+        if model.charge_model == "equilibrated":
+            set_electronegativities(network, training[0])
     network = network.to(device=device)
     set_reference_energies(network, config, training, graphs)
     return network.to(dtype)
+
+
+def starting_charges(
+    config: Config, training: list[Structure], network: EquiNetwork, epsilon_inf: float
+) -> dict[str, float]:
+    """Charge of each element to start from, e: given, or from Born charges, forces, or a guess."""
+    model, elements = config.model, config.model.elements
+    if model.initial_charges is not None:
+        _check_elements_of(model.initial_charges, elements, "model.initial_charges")
+        return model.initial_charges
+    if not model.has_charges:
+        return dict.fromkeys(elements, 0.0)
+    charges = mean_born_charges(training, elements)
+    source = "mean Born charges / sqrt(eps_inf)"
+    if charges is not None:
+        charges = {e: q / math.sqrt(epsilon_inf) for e, q in charges.items()}
+    else:
+        sigmas = dict(zip(elements, network.sigmas().tolist(), strict=True))
+        fit = fit_charges(training, elements, model.cutoff, sigmas)
+        if fit is not None:
+            charges = fit.charges
+            source = (
+                f"fit to forces: error {1000 * fit.error:.1f} meV/angstrom with charges and "
+                f"springs up to {fit.reach:.2f} angstrom, {1000 * fit.error_without:.1f} without"
+            )
+        elif model.charge_model == "fixed":
+            raise ConfigError(
+                "model.charge_model: fixed needs charges, and the forces of the data give none; "
+                "type model.initial_charges, for example {K: 0.7, Cl: -0.7}"
+            )
+        else:
+            charges = guess_charges(training, elements)
+            source = "guess from electronegativities; the forces of the data give no charges"
+    if config.run.progress:
+        text = ", ".join(f"{e} {q:+.3f}" for e, q in charges.items())
+        print(f"charges to start from: {text} e ({source})", file=sys.stderr)
+    return charges
+
+
+def set_electronegativities(network: EquiNetwork, structure: Structure) -> None:
+    """Give equilibrated charges electronegativities at which a structure has its nominal charges.
+
+    At the minimum chi_i + eta_i q_i + phi_i is the same for all atoms; chi is set to the mean of
+    -(eta q + phi) of each element.
+    """
+    elements = network.config.elements
+    head = network.charge_head
+    species = torch.tensor([elements.index(s) for s in structure.symbols])
+    with torch.no_grad():
+        charges = head.nominal_charges[species].double().numpy()
+        least = head.self_interaction * torch.exp(-head.logarithm_of_sigma)
+        hardness = least + head.hardness_scale * torch.nn.functional.softplus(head.hardness)
+        potentials = solve(
+            charges,
+            structure.positions,
+            structure.cell,
+            structure.pbc,
+            network.sigmas()[species].numpy(),
+        ).potentials
+        values = -(hardness[species].double().numpy() * charges + potentials)
+        for index in range(len(elements)):
+            of_element = values[(species == index).numpy()]
+            if len(of_element):
+                head.electronegativity[index] = float(of_element.mean())
 
 
 def set_reference_energies(
@@ -83,7 +157,7 @@ def _write_reference(network: EquiNetwork, values: dict[str, float]) -> None:
     """Set only the reference energies, through the network's own setter."""
     scale = float(network.energy_scale)
     mean_neighbours = float(network.message_scale) ** -2
-    network.set_statistics(values, scale, mean_neighbours, None)
+    network.set_statistics(values, scale, mean_neighbours, None, float(network.epsilon_inf))
 
 
 def _check_elements_of(values: dict[str, float], elements: list[str], key: str) -> None:

@@ -351,19 +351,19 @@ class Trainer:
 
 
 def error_sums(prediction: Any, batch: Batch) -> torch.Tensor:
-    """For each of `loss.TERMS`: sum of squares, of absolute values, and count, [3, 6]."""
+    """For each of `loss.TERMS`: sum of squares, of absolute values, and count, [3, 7]."""
     rows = []
     values = {
         "energy": ((prediction.energy - batch.energy) / batch.n_atoms)[:, None],
         "forces": prediction.forces - batch.forces,
         "charges": (prediction.charges - batch.charges)[:, None],
         "dipole": prediction.dipole - batch.dipole,
+        "polarization": loss.polarization_error(prediction.dipole, batch),
     }
     if prediction.stress is not None:
         values["stress"] = (prediction.stress - batch.stress).flatten(1)
     if prediction.born is not None:
-        screening = batch.epsilon_inf.sqrt()[batch.structure]
-        values["born"] = (prediction.born * screening[:, None, None] - batch.born).flatten(1)
+        values["born"] = (prediction.born - batch.born).flatten(1)
     for term in loss.TERMS:
         if term not in values:
             rows.append(torch.zeros(3, dtype=torch.float64, device=batch.positions.device))

@@ -29,15 +29,17 @@ class MockNetwork(torch.nn.Module):
         self.first = random(2, 8, 2, 3)
         self.second = random(2, 3, 8)
         self.register_buffer("weights", torch.tensor([1.0, 1.7], dtype=torch.float64))
-        self.format_version: int = 1
+        self.format_version: int = 2
         self.name: str = "mock"
         self.elements: List[str] = ["K", "Cl"]  # noqa: UP006
         self.cutoff: float = CUTOFF
         self.n_layers: int = 2
         self.exchange_width: int = 6
-        self.has_charges: bool = has_charges
-        self.sigma: float = 1.0
+        self.charge_model: str = "predicted" if has_charges else "none"
+        self.sigmas: List[float] = [1.0, 1.2]  # noqa: UP006
         self.nominal_charges: List[float] = [0.7, -0.7]  # noqa: UP006
+        self.formal_charges: List[int] = [0, 0]  # noqa: UP006
+        self.epsilon_inf: float = 1.0
 
     def radial(self, r: torch.Tensor) -> torch.Tensor:
         k = torch.arange(1, 9, dtype=r.dtype, device=r.device) * (3.141592653589793 / self.cutoff)
@@ -45,13 +47,13 @@ class MockNetwork(torch.nn.Module):
         envelope = (1.0 - x) ** 3 * (1.0 + 3.0 * x + 6.0 * x * x) * (x < 1.0).to(r.dtype)
         return torch.sin(k * r[:, None]) / r[:, None] * envelope[:, None]
 
-    def forward(
+    @torch.jit.export
+    def raw_outputs(
         self,
         species: torch.Tensor,
         edge_vectors: torch.Tensor,
         edge_index: torch.Tensor,
         n_local: int,
-        total_charge: Optional[torch.Tensor] = None,  # noqa: UP045
     ) -> Tuple[torch.Tensor, torch.Tensor]:  # noqa: UP006
         i, j = edge_index[0], edge_index[1]
         basis = self.radial(torch.linalg.vector_norm(edge_vectors, dim=1))
@@ -62,13 +64,21 @@ class MockNetwork(torch.nn.Module):
         pairs = torch.einsum("eb,ecd,cdb->e", basis, everywhere[j], self.second)
         energies = h.sum(dim=[1, 2]) + torch.zeros_like(h[:, 0, 0]).index_add(0, i, pairs)
         charges = 0.1 * torch.tanh(h[:, 0, 0] + energies)
-        if not self.has_charges:
-            charges = torch.zeros_like(energies)
-        return energies.to(torch.float64), charges
+        variables = torch.stack([charges, self.weights[species[:n_local]]], dim=1)
+        if self.charge_model == "none":
+            variables = variables[:, :0]
+        return energies.to(torch.float64), variables
 
-    @torch.jit.export
-    def charge_weights(self, species: torch.Tensor) -> torch.Tensor:
-        return self.weights[species]
+    def forward(
+        self,
+        species: torch.Tensor,
+        edge_vectors: torch.Tensor,
+        edge_index: torch.Tensor,
+        n_local: int,
+        total_charge: Optional[torch.Tensor] = None,  # noqa: UP045
+    ) -> Tuple[torch.Tensor, torch.Tensor]:  # noqa: UP006
+        energies, variables = self.raw_outputs(species, edge_vectors, edge_index, n_local)
+        return energies, variables[:, 0]
 
 
 def save(module: Any, path: Path, metadata: dict[str, Any] | None) -> Path:
@@ -90,7 +100,7 @@ def write_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         for name, value in attributes.items():
             setattr(network, name, value)
         path = tmp_path_factory.mktemp("mock") / "model.pt"
-        return save(network, path, {"format_version": 1} if metadata is None else metadata)
+        return save(network, path, {"format_version": 2} if metadata is None else metadata)
 
     return write
 

@@ -77,7 +77,7 @@ class Ranks:
             exchange,
         )
         gradient = evaluator.backward(charge_gradient[self.owned[rank]], exchange)
-        return found.energies, found.raw_charges, gradient
+        return found.energies, found.variables, gradient
 
 
 def make_exchange(core_module, ranks, rank):
@@ -114,7 +114,7 @@ def lockstep(core_module, graph, mock_path):
     """Results of three ranks (one of them without atoms) beside those of one."""
     torch.set_num_threads(1)
     owner = np.array([0, 1] * 7)
-    charge_gradient = torch.linspace(-1, 1, 14, dtype=torch.float64)
+    charge_gradient = torch.linspace(-1, 1, 28, dtype=torch.float64).reshape(14, 2)
     ranks = Ranks(core_module, graph, owner)
     with ThreadPoolExecutor(ranks.n_ranks) as pool:
         futures = [
@@ -126,7 +126,7 @@ def lockstep(core_module, graph, mock_path):
     found = evaluator.forward(
         graph["species"], graph["edge_index"], graph["edge_vectors"], len(owner)
     )
-    whole = (found.energies, found.raw_charges, evaluator.backward(charge_gradient))
+    whole = (found.energies, found.variables, evaluator.backward(charge_gradient))
     return ranks, parts, whole
 
 
@@ -182,7 +182,7 @@ def test_the_network_makes_every_exchange_on_ranks_without_edges(
         exchange,
     )
     assert torch.isfinite(found.energies).all()
-    gradient = evaluator.backward(torch.ones(n_local, dtype=torch.float64), exchange)
+    gradient = evaluator.backward(torch.ones(n_local, 2, dtype=torch.float64), exchange)
     assert gradient.shape == (0, 3)
     n_exchanges = model.info.n_layers - 1
     assert (

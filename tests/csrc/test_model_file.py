@@ -19,10 +19,11 @@ def refused(core_module, path, match):
 
 def test_attributes_reach_the_model_info(core_module, mock_path):
     info = core_module.Model.load(str(mock_path)).info
-    assert (info.format_version, info.name, info.elements) == (1, "mock", ["K", "Cl"])
+    assert (info.format_version, info.name, info.elements) == (2, "mock", ["K", "Cl"])
     assert (info.cutoff, info.n_layers, info.exchange_width) == (4.0, 2, 6)
-    assert (info.has_charges, info.sigma, info.nominal_charges) == (True, 1.0, [0.7, -0.7])
-    assert info.json == '{"format_version": 1}'
+    assert (info.charge_model, info.sigmas) == ("predicted", [1.0, 1.2])
+    assert (info.nominal_charges, info.formal_charges) == ([0.7, -0.7], [0, 0])
+    assert info.json == '{"format_version": 2}'
 
 
 def test_missing_file_is_named_with_the_way_to_list_models(core_module, tmp_path):
@@ -62,7 +63,7 @@ def test_truncated_file_is_recognised(core_module, mock_path, tmp_path, fraction
 @pytest.mark.parametrize("member", ["data/0", ".py", "extra/equicalc.json"])
 def test_one_flipped_bit_is_recognised(core_module, write_model, tmp_path, member):
     """Torch alone loads such a file without complaint, and with wrong weights."""
-    metadata = {"format_version": 1, "name": "a name that may be damaged without breaking JSON"}
+    metadata = {"format_version": 2, "name": "a name that may be damaged without breaking JSON"}
     source = write_model(metadata)
     data = bytearray(source.read_bytes())
     with zipfile.ZipFile(source) as archive:
@@ -82,8 +83,8 @@ def test_checkpoint_is_not_a_model(core_module, tmp_path):
 
 
 def test_newer_format_in_the_metadata_is_refused_before_the_network_loads(core_module, write_model):
-    path = write_model(metadata={"name": "x", "format_version": 2})
-    assert "pip install -U equicalc" in refused(core_module, path, "found format_version 2")
+    path = write_model(metadata={"name": "x", "format_version": 3})
+    assert "pip install -U equicalc" in refused(core_module, path, "found format_version 3")
 
 
 def test_newer_format_in_the_attributes_is_refused(core_module, write_model):
@@ -97,7 +98,7 @@ def test_metadata_without_format_version_are_refused(core_module, write_model):
 class Incomplete(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.format_version: int = 1
+        self.format_version: int = 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x
@@ -108,7 +109,7 @@ def test_missing_attribute_is_named(core_module, tmp_path):
     torch.jit.save(
         torch.jit.script(Incomplete()),
         str(path),
-        _extra_files={"equicalc.json": '{"format_version": 1}'},
+        _extra_files={"equicalc.json": '{"format_version": 2}'},
     )
     refused(core_module, path, "no attribute 'name' .expected str")
 
@@ -121,7 +122,7 @@ def test_attribute_of_wrong_type_is_named(core_module, write_model):
     ("attributes", "match"),
     [
         ({"cutoff": -1.0}, "found cutoff -1"),
-        ({"sigma": 0.0}, "found sigma 0"),
+        ({"sigmas": [1.0, 0.0]}, "found sigma 0"),
         ({"nominal_charges": [0.7]}, "found 1 nominal charges for 2 elements"),
     ],
 )

@@ -18,7 +18,7 @@ def write_archive(path, metadata):
 
 def good_metadata(**changes):
     keys = ["name", "elements", "cutoff", "n_layers", "exchange_width", "units", "charges"]
-    return {"format_version": 1, **dict.fromkeys(keys), **changes}
+    return {"format_version": 2, **dict.fromkeys(keys), **changes}
 
 
 def test_metadata_are_read_without_torch_unpickling(tmp_path):

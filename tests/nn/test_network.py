@@ -21,7 +21,9 @@ CONFIGS = {
     "l_max 0": {"n_layers": 3, "l_max": 0},
     "correlation 1": {"correlation": 1},
     "many species": {"species_channels": 1},
-    "no charges": {"charges": False},
+    "one layer": {"n_layers": 1},
+    "no charges": {"charge_model": "none"},
+    "environment weights": {"charge_weights": "environment"},
 }
 
 
@@ -195,7 +197,19 @@ def test_repulsive_core_dominates_close_contacts():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"n_layers": 1}, {"l_max": 4}, {"cutoff": 0.0}, {"elements": ["K", "K"]}]
+    "bad",
+    [
+        {"n_layers": 0},
+        {"l_max": 4},
+        {"cutoff": 0.0},
+        {"elements": ["K", "K"]},
+        {"charge_model": "learnt"},
+        {"charge_weights": "equal"},
+        {"formal_charges": None, "charge_model": "transferred"},
+        {"formal_charges": {"K": 1}},
+        {"sigmas": {"K": -1.0}},
+        {"sigmas": {"Br": 1.0}},
+    ],
 )
 def test_impossible_settings_name_the_setting(bad):
     settings = {"elements": ["K"], **bad}

@@ -45,7 +45,11 @@ def parse(**sections):
             "positive when all other weights are 0",
         ),
         ({"run": {"dtype": "float16"}}, "run.dtype is 'float16'; it must be float32 or float64"),
-        ({"model": {"charges": False}, "loss": {"born": 1}}, "loss.born is 1.0; it must be 0 for"),
+        (
+            {"model": {"charge_model": "none"}, "loss": {"charges": 1}},
+            "without charges; leave it out",
+        ),
+        ({"loss": {"born": 1}}, "set model.charge_model: transferred"),
         (
             {"data": {"train": "a.xyz", "keys": {"enrgy": "E"}}},
             "data.keys has 'enrgy'. Did you mean 'energy'",

@@ -7,7 +7,6 @@ import torch
 
 from equicalc.data import collate
 from equicalc.train import Potential, loss
-from equicalc.train.potential import born_charges
 
 # float64 sums over some hundred edges, in another order in another batch
 ROUNDING = 1e-11
@@ -18,6 +17,7 @@ FINITE_DIFFERENCE = 1e-6
 PARAMETER_DIFFERENCE = 1e-5
 # The network starts near the given charges of 0.6 and -0.5 e.
 CHARGE_RANGE = (0.1, 1.5)
+TRANSFERRED = {"charge_model": "transferred", "formal_charges": {"K": 1, "Cl": -1}}
 
 
 @pytest.fixture
@@ -37,6 +37,18 @@ def strained(batch, a, b, step):
     deformation[b, a] += step / 2
     return dataclasses.replace(
         batch, positions=batch.positions @ deformation, cells=batch.cells @ deformation
+    )
+
+
+def with_other_images(batch):
+    """The same crystal with one atom in another cell."""
+    integers = torch.zeros(len(batch.species), 3, dtype=torch.float64)
+    integers[3] = torch.tensor([1.0, -2.0, 1.0])
+    receiver, sender = batch.edge_index
+    return dataclasses.replace(
+        batch,
+        positions=batch.positions + integers @ batch.cells[0],
+        edge_shifts=batch.edge_shifts + integers[receiver] - integers[sender],
     )
 
 
@@ -106,7 +118,7 @@ def test_stress_of_a_molecule_is_zero_and_does_not_disturb_its_batch(potential, 
 
 
 def test_a_network_without_charges_has_no_coulomb_energy(small_network, samples):
-    prediction = Potential(small_network(charges=False))(collate(samples))
+    prediction = Potential(small_network(charge_model="none"))(collate(samples))
     assert float(prediction.charges.abs().max()) == 0.0
     assert torch.allclose(prediction.energy.sum(), prediction.node_energies.sum(), atol=ROUNDING)
 
@@ -130,46 +142,91 @@ def test_born_charges_of_a_molecule_are_the_derivative_of_its_dipole(potential, 
         )
 
 
-def test_born_charges_of_a_large_box_are_those_of_the_molecule_in_it(potential, samples):
-    molecule = dataclasses.replace(samples[2], total_charge=torch.zeros(1, dtype=torch.float64))
-    # Gaussians, so far apart, know nothing of the box except through sin(x)/x = 1 - x^2/6.
-    box = 400.0
-    boxed = dataclasses.replace(
-        molecule,
-        cells=box * torch.eye(3, dtype=torch.float64)[None],
-        pbc=torch.ones(1, 3, dtype=torch.bool),
-    )
-    charges_of = {}
-    for name, batch in {"open": molecule, "box": boxed}.items():
-        positions = batch.positions.clone().requires_grad_(True)
-        vectors = positions[batch.edge_index[1]] - positions[batch.edge_index[0]]
-        _, charges = potential.energies_and_charges(batch, vectors)
-        charges_of[name] = born_charges(charges, positions, batch, False).detach()
-    longest = float(torch.cdist(molecule.positions, molecule.positions).max())
-    relative = (2 * torch.pi * longest / box) ** 2 / 6
-    assert torch.allclose(charges_of["open"], charges_of["box"], rtol=0, atol=2 * float(relative))
-    assert float((charges_of["open"] - charges_of["box"]).abs().max()) > 0.0
+def test_born_charges_of_a_crystal_are_the_derivative_of_its_polarisation(
+    small_network, samples
+):
+    potential = Potential(small_network(**TRANSFERRED))
+    crystal = samples[0]
+    born = potential(crystal, need_born=True).born.detach()
+    for atom, axis in [(0, 0), (3, 2), (6, 1)]:
+        up, down = (
+            potential(moved(crystal, atom, axis, s)).dipole[0].detach() for s in (STEP, -STEP)
+        )
+        numeric = (up - down) / (2 * STEP)
+        assert float((numeric - born[atom, :, axis]).abs().max()) < FINITE_DIFFERENCE
 
 
-def test_born_charges_of_a_crystal_ignore_the_choice_of_images(potential, samples):
-    batch = samples[0]
-    born = potential(batch, need_born=True).born.detach()
-    integers = torch.zeros(len(batch.species), 3, dtype=torch.float64)
-    integers[3] = torch.tensor([1.0, -2.0, 1.0])
-    receiver, sender = batch.edge_index
-    shifted = dataclasses.replace(
-        batch,
-        positions=batch.positions + integers @ batch.cells[0],
-        edge_shifts=batch.edge_shifts + integers[receiver] - integers[sender],
-    )
-    again = potential(shifted, need_born=True).born.detach()
+def test_born_charges_of_a_crystal_ignore_the_choice_of_images(small_network, samples):
+    potential = Potential(small_network(**TRANSFERRED))
+    batch, shifted = samples[0], with_other_images(samples[0])
+    born, again = (potential(b, need_born=True).born.detach() for b in (batch, shifted))
     assert torch.allclose(born, again, atol=ROUNDING)
-    trace = born.diagonal(dim1=1, dim2=2).mean(1)
-    assert bool((trace[batch.species == 0] > 0).all())
-    assert bool((trace[batch.species == 1] < 0).all())
+
+
+def test_polarisation_changes_by_lattice_vectors_with_the_choice_of_images(small_network, samples):
+    potential = Potential(small_network(**TRANSFERRED))
+    batch = samples[0]
+    with_label = dataclasses.replace(batch, polarization=potential(batch).dipole.detach())
+    other = potential(with_other_images(batch)).dipole.detach()
+    assert float((other - with_label.polarization).abs().max()) > 1.0
+    assert float(loss.polarization_error(other, with_label).abs().max()) < ROUNDING
+
+
+def test_born_charges_of_transferred_charges_sum_to_zero(small_network, samples):
+    potential = Potential(small_network(**TRANSFERRED))
+    batch = samples[0]
+    formal = torch.tensor([1.0, -1.0], dtype=torch.float64)[batch.species]
+    born = potential(batch, need_born=True).born.detach()
+    assert float((born.sum(0) - formal.sum() * torch.eye(3)).abs().max()) < ROUNDING
+    # and the transfer makes them anisotropic and different from the formal ones
+    assert float((born - formal[:, None, None] * torch.eye(3)).abs().max()) > 0.01
+
+
+def test_transferred_charges_sum_to_the_formal_ones_without_neutralisation(small_network, samples):
+    potential = Potential(small_network(**TRANSFERRED))
+    batch = samples[0]
+    vectors = batch.positions[batch.edge_index[1]] - batch.positions[batch.edge_index[0]]
+    vectors = vectors + batch.edge_shifts @ batch.cells[0]
+    variables = potential.raw_outputs(batch, vectors)[1].detach()
+    formal = torch.tensor([1.0, -1.0], dtype=torch.float64)[batch.species]
+    expected = formal.sum() / potential.screening()
+    assert float((variables[:, 0].sum() - expected).abs()) < ROUNDING
+    assert float((variables[:, 0] - formal / potential.screening()).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("weights", ["element", "environment"])
+def test_neutralisation_may_weigh_atoms_by_element_or_environment(small_network, samples, weights):
+    batch = collate(samples)
+    equal = Potential(small_network())(batch).charges.detach()
+    network = small_network(charge_weights=weights)
+    with torch.no_grad():
+        network.charge_head.weights.logarithm.copy_(torch.tensor([0.0, 0.5]))
+    charges = Potential(network)(batch).charges.detach()
+    sums = torch.zeros(3, dtype=torch.float64).index_add(0, batch.structure, charges)
+    assert torch.allclose(sums, batch.total_charge, atol=ROUNDING)
+    assert float((charges - equal).abs().max()) > 1e-4
+
+
+def test_charges_of_the_fixed_model_depend_on_the_element_only(small_network, samples):
+    batch = samples[0]
+    charges = Potential(small_network(charge_model="fixed"))(batch).charges.detach()
+    for index in (0, 1):
+        of_element = charges[batch.species == index]
+        assert float((of_element - of_element[0]).abs().max()) < ROUNDING
+
+
+def test_learned_widths_have_a_gradient_and_start_at_the_given_ones(small_network, samples):
+    network = small_network(learn_sigma=True, sigmas={"Cl": 1.2})
+    potential = Potential(network)
+    widths = network.sigmas().detach()
+    energy = potential(samples[0], create_graph=True).energy.sum()
+    (gradient,) = torch.autograd.grad(energy, network.log_sigma)
+    assert bool((gradient.abs() > 1e-3).all())
+    assert float(widths.max()) > float(widths.min())
 
 
 TERM_WEIGHTS = {
+    "polarization": loss.LossWeights(energy=0, forces=0, polarization=1),
     "forces": loss.LossWeights(energy=0, forces=1),
     "stress": loss.LossWeights(energy=0, forces=0, stress=1),
     "born": loss.LossWeights(energy=0, forces=0, born=1),
@@ -177,14 +234,27 @@ TERM_WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("term", TERM_WEIGHTS)
-def test_parameter_gradient_of_the_loss_matches_finite_differences(potential, samples, term):
+@pytest.mark.parametrize(
+    ("term", "settings"),
+    [
+        *((term, TRANSFERRED) for term in TERM_WEIGHTS),
+        ("forces", {}),
+        ("forces", {"charge_model": "equilibrated"}),
+        ("forces", {"charge_weights": "environment", "learn_sigma": True}),
+    ],
+)
+def test_parameter_gradient_of_the_loss_matches_finite_differences(
+    small_network, samples, term, settings
+):
+    potential = Potential(small_network(**settings))
     batch = collate(samples[:2])
     generator = torch.Generator().manual_seed(1)
     batch = dataclasses.replace(
         batch,
         born=torch.randn(16, 3, 3, dtype=torch.float64, generator=generator),
         has_born=torch.ones(2, dtype=torch.bool),
+        polarization=torch.randn(2, 3, dtype=torch.float64, generator=generator),
+        has_polarization=torch.ones(2, dtype=torch.bool),
     )
     shape = loss.LossShape(huber_forces=0.3)
 
@@ -194,7 +264,7 @@ def test_parameter_gradient_of_the_loss_matches_finite_differences(potential, sa
             loss.sums(prediction, batch, shape), loss.counts(batch), TERM_WEIGHTS[term]
         )
 
-    parameters = list(potential.network.named_parameters())
+    parameters = [(n, p) for n, p in potential.network.named_parameters() if p.requires_grad]
     gradients = torch.autograd.grad(value(), [p for _, p in parameters], allow_unused=True)
     checked = 0
     for (name, parameter), gradient in zip(parameters, gradients, strict=True):

@@ -249,7 +249,7 @@ def test_the_first_energies_are_close_because_references_are_fitted_to_the_rest(
 
 
 def test_a_model_without_charges_trains(write_config):
-    path = write_config(model__charges=False, model__initial_charges=None)
+    path = write_config(model__charge_model="none", model__initial_charges=None)
     log = log_without_time(run(path, stop_after=2))
     assert float(log[-1]["train_loss"]) < float(log[0]["train_loss"])
     assert float(log[-1]["charge_K_e"]) == 0.0
@@ -267,6 +267,9 @@ def test_born_charges_dipoles_and_charges_train(write_config, frames, tmp_path):
     ase.io.write(tmp_path / "born.xyz", labelled)
     path = write_config(
         data__train="born.xyz",
+        model__charge_model="transferred",
+        model__formal_charges={"K": 1, "Cl": -1},
+        model__epsilon_inf=1.4,
         loss__born=1.0,
         loss__charges=1.0,
         training__learning_rate=0.02,
@@ -275,7 +278,7 @@ def test_born_charges_dipoles_and_charges_train(write_config, frames, tmp_path):
         training__ema_decay=0.5,
     )
     metrics = json.loads((run(path) / "metrics.json").read_text())["training"]
-    # from 0.7 e to somewhere between 0.9 and 1.1
+    # from 1/sqrt(1.4) = 0.85 e
     assert metrics["charges_rmse_e"] < 0.15
     assert metrics["born_rmse_e"] < 0.3
 
@@ -295,7 +298,8 @@ def test_an_element_that_the_data_lack_is_named(write_config):
 
 def test_a_loss_of_labels_that_the_data_lack_is_an_error(write_config):
     with pytest.raises(ConfigError, match=r"loss.born is set, but no training structure has born"):
-        run(write_config(loss__final={"born": 1.0}))
+        settings = {"charge_model": "fixed", "initial_charges": {"K": 0.7, "Cl": -0.7}}
+        run(write_config(loss__final={"born": 1.0}, **{f"model__{k}": v for k, v in settings.items()}))
 
 
 def test_cuda_that_is_not_there_is_an_error(write_config):
