@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +252,7 @@ class EquiCalculator(Calculator):
         """Whether the model has polarisation and Born charges in crystals."""
         return self._charge_model.has_born_charges([True] * 3)
 
-    def _check_properties(self, atoms: Atoms, wanted: set[str]) -> None:
+    def _check_properties(self, atoms: Atoms, wanted: Set[str]) -> None:
         """Raise PropertyNotImplementedError for what has no meaning here."""
         pbc, kind = atoms.pbc.tolist(), self._charge_model.kind
         if wanted & {"stress", "stresses"}:
@@ -337,7 +337,7 @@ class EquiCalculator(Calculator):
         results |= {"forces": forces, "charges": np.zeros(len(atoms))}
         if charged is not None:
             virial = virial + charged.coulomb.virial
-            if solver.atom_virials:
+            if charged.coulomb.atom_virials is not None:
                 atom_virials = atom_virials + charged.coulomb.atom_virials
             self._add_charged(results, charged, atoms)
         results["energy"] = results["free_energy"] = float(results["energies"].sum())

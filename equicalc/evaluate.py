@@ -232,16 +232,18 @@ def predict(potential: Potential, structure: Structure) -> dict[str, Any]:
         if not structure.pbc.any():
             result["dipole"] = dipole
         elif structure.polarization is not None and structure.pbc.all() and has_response:
-            result["polarization"] = nearest_polarization(dipole, structure)
+            result["polarization"] = nearest_polarization(
+                dipole, structure.polarization, structure.cell
+            )
     if prediction.born is not None:
         result["born"] = prediction.born.detach().cpu().numpy()
     return result
 
 
-def nearest_polarization(dipole: Array, structure: Structure) -> Array:
+def nearest_polarization(dipole: Array, reference: Array, cell: Array) -> Array:
     """Dipole of a cell (e angstrom) moved by e times lattice vectors next to the reference."""
-    quanta = np.round(np.linalg.solve(structure.cell.T, dipole - structure.polarization))
-    return np.asarray(dipole - quanta @ structure.cell)
+    quanta = np.round(np.linalg.solve(cell.T, dipole - reference))
+    return np.asarray(dipole - quanta @ cell)
 
 
 def _calculate(calculator: Any, structure: Structure) -> dict[str, Any]:
@@ -271,6 +273,8 @@ def _calculate(calculator: Any, structure: Structure) -> dict[str, Any]:
     if "stress" in results:
         results["stress"] = full_stress(results["stress"])
     if "polarization" in results and structure.polarization is not None:
-        results["polarization"] = nearest_polarization(results["polarization"], structure)
+        results["polarization"] = nearest_polarization(
+            results["polarization"], structure.polarization, structure.cell
+        )
     results["born"] = results.pop("born_effective_charges", None)
     return results

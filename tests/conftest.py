@@ -21,8 +21,15 @@ def tiny_model_without_charges(tmp_path_factory: pytest.TempPathFactory) -> Path
     return export_tiny(tmp_path_factory.mktemp("tiny") / "short.pt", "none")
 
 
-def export_tiny(path: Path, charge_model: str, **settings: Any) -> Path:
+def export_tiny(path: Path, charge_model: str, epsilon_inf: float = 1.0, **settings: Any) -> Path:
+    """Write a small random network with any charge model."""
     from equicalc.deploy import export_network
+
+    return export_network(tiny_network(charge_model, epsilon_inf, **settings), path)
+
+
+def tiny_network(charge_model: str, epsilon_inf: float = 1.0, **settings: Any) -> Any:
+    """Return a small random network for K and Cl, the same one for the same arguments."""
     from equicalc.nn import EquiNetwork, NetworkConfig
 
     with torch.random.fork_rng():
@@ -45,9 +52,11 @@ def export_tiny(path: Path, charge_model: str, **settings: Any) -> Path:
             energy_scale=0.5,
             mean_neighbours=12.0,
             nominal_charges={"K": 0.7, "Cl": -0.7},
+            epsilon_inf=epsilon_inf,
         )
         with torch.no_grad():
             # Readouts may start at zero; a test must see every part of the network at work.
             for parameter in network.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return export_network(network, path)
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+    return network

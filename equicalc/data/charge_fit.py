@@ -87,10 +87,10 @@ def fit_charges(
     usable = [s for s in usable if s.pbc.sum() != 1]
     if len(elements) < 2 or not usable:
         return None
-    usable.sort(key=lambda s: float(np.square(s.forces).mean()))
+    usable.sort(key=lambda s: float(np.square(_forces(s)).mean()))
     usable = usable[:MAX_STRUCTURES]
     reach = min([cutoff, *(0.5 * _smallest_height(s) for s in usable)])
-    forces = np.concatenate([np.ravel(s.forces) for s in usable])
+    forces = np.concatenate([np.ravel(_forces(s)) for s in usable])
     springs = np.concatenate([_spring_forces(s, elements, reach) for s in usable])
     coulomb = np.concatenate([_coulomb_forces(s, elements, sigmas) for s in usable])
     basis = _orthonormal(springs)
@@ -147,6 +147,11 @@ def _pair_products(charges: Array) -> Array:
     return np.asarray(charges[first] * charges[second])
 
 
+def _forces(structure: Structure) -> Array:
+    assert structure.forces is not None
+    return structure.forces
+
+
 def _smallest_height(structure: Structure) -> float:
     """Smallest distance between opposite faces of the cell along periodic directions."""
     if not structure.pbc.all():
@@ -191,7 +196,7 @@ def _coulomb_forces(
     width = np.array([sigmas[e] for e in elements])[species]
     equal = np.ptp(width) == 0.0
 
-    def forces(charged: list[int]) -> Array:
+    def forces(*charged: int) -> Array:
         charges = np.isin(species, charged).astype(np.float64)
         return np.ravel(
             solve(
@@ -203,10 +208,10 @@ def _coulomb_forces(
             ).forces
         )
 
-    own = [forces([a]) for a in range(len(elements))]
+    own = [forces(a) for a in range(len(elements))]
     columns = []
     for a, b in zip(*np.triu_indices(len(elements)), strict=True):
-        columns.append(own[a] if a == b else forces([a, b]) - own[a] - own[b])
+        columns.append(own[a] if a == b else forces(int(a), int(b)) - own[a] - own[b])
     return np.stack(columns, axis=1)
 
 

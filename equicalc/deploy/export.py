@@ -102,7 +102,7 @@ def _describe_charges(network: EquiNetwork) -> dict[str, Any]:
         "model": config.charge_model,
         "constraint": "total_charge",
         "sigma": per_element(network.sigmas()),
-        "nominal": per_element(network.charge_head.nominal_charges),
+        "nominal": per_element(network.nominal_charges()),
         "formal": config.formal_charges,
         "epsilon_inf": float(network.epsilon_inf),
     }

@@ -24,7 +24,7 @@ class DeployedNetwork(torch.nn.Module):
         self.charge_model = config.charge_model
         self.sigmas = torch.jit.Attribute(widths(network), List[float])
         self.epsilon_inf = float(network.epsilon_inf)
-        nominal = network.charge_head.nominal_charges.detach().double().tolist()
+        nominal = network.nominal_charges().double().tolist()
         self.nominal_charges = torch.jit.Attribute(nominal, List[float])
         formal = config.formal_charges or dict.fromkeys(config.elements, 0)
         self.formal_charges = torch.jit.Attribute([formal[e] for e in config.elements], List[int])

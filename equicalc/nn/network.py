@@ -287,7 +287,14 @@ class EquiNetwork(torch.nn.Module):
         if nominal_charges is not None:
             values = torch.tensor([nominal_charges[e] for e in elements], dtype=torch.float64)
             with torch.no_grad():
-                self.charge_head.nominal_charges.copy_(values)
+                self.nominal_charges().copy_(values)
+
+    @torch.jit.unused
+    def nominal_charges(self) -> torch.Tensor:
+        """Return the charge of every element before its environment acts, ``[n_species]``, e."""
+        nominal = self.charge_head.nominal_charges
+        assert isinstance(nominal, torch.Tensor)
+        return nominal.detach()
 
     @torch.jit.unused
     def sigmas(self) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from equicalc.data.batch import Batch
 from equicalc.electrostatics import coulomb_energies, neutralise
 from equicalc.nn import EquiNetwork
+from equicalc.nn.charges import TransferredCharges
 
 # Relative error of the wave sum. Training errors are 1e-3 of the forces at best.
 TRAINING_ACCURACY = 1e-6
@@ -234,6 +235,7 @@ class Potential(torch.nn.Module):
         factor = self.screening()
         moved = factor * charges
         if self.charge_model == "transferred":
+            assert isinstance(self.network.charge_head, TransferredCharges)
             formal = self.network.charge_head.formal_charges.double()
             moved = formal.index_select(0, batch.species) + factor * (charges - variables[:, 0])
         moments = moved[:, None] * positions

@@ -23,6 +23,7 @@ from equicalc.data.structures import Structure
 from equicalc.electrostatics import solve
 from equicalc.errors import ConfigError, DataError
 from equicalc.nn import EquiNetwork, NetworkConfig
+from equicalc.nn.charges import Electronegativities
 from equicalc.train import checkpoint
 from equicalc.train.potential import Potential
 from equicalc.train.settings import Config
@@ -112,6 +113,7 @@ def set_electronegativities(network: EquiNetwork, structure: Structure) -> None:
     """
     elements = network.config.elements
     head = network.charge_head
+    assert isinstance(head, Electronegativities)
     species = torch.tensor([elements.index(s) for s in structure.symbols])
     with torch.no_grad():
         charges = head.nominal_charges[species].double().numpy()

@@ -142,9 +142,7 @@ def test_born_charges_of_a_molecule_are_the_derivative_of_its_dipole(potential, 
         )
 
 
-def test_born_charges_of_a_crystal_are_the_derivative_of_its_polarisation(
-    small_network, samples
-):
+def test_born_charges_of_a_crystal_are_the_derivative_of_its_polarisation(small_network, samples):
     potential = Potential(small_network(**TRANSFERRED))
     crystal = samples[0]
     born = potential(crystal, need_born=True).born.detach()

@@ -1,0 +1,265 @@
+"""Every charge model in ASE: exact derivatives, also in a field; dipole, polarisation, Born charges.
+
+The structures are those of test_calculator.py; here the charge models differ.
+"""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from equicalc import EquiCalculator
+from equicalc.data.batch import make_sample
+from equicalc.data.structures import from_atoms
+from equicalc.errors import ConfigError
+from tests.conftest import export_tiny, tiny_network
+
+# A five-point stencil of step h errs by h^4 times the fifth derivative, and by 1e-14 eV / h.
+STEP = 2e-3
+DERIVATIVE_TOLERANCE = 1e-7
+# Born charges are derivatives of the dipole: the same stencil, e instead of eV/angstrom.
+BORN_TOLERANCE = 1e-7
+# The same sums in another order, energies of some 10 eV.
+EXACT = 1e-9
+TIGHT = 1e-12
+FIELD = (0.1, -0.05, 0.2)  # V/angstrom
+
+FORMAL = {"formal_charges": {"K": 1, "Cl": -1}}
+MODELS = {
+    "fixed": {},
+    "fixed with widths": {"charge_model": "fixed", "sigmas": {"Cl": 1.3}},
+    "predicted": {"charge_weights": "environment"},
+    "predicted with widths": {"charge_model": "predicted", "sigmas": {"K": 0.8}},
+    "transferred": FORMAL,
+    "equilibrated": {"sigmas": {"Cl": 1.2}},
+}
+POLAR = ("fixed", "transferred")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def path_of(tmp_path_factory):
+    """Function from the name of a model to its file."""
+    written = {}
+
+    def path(name):
+        if name not in written:
+            settings = {"charge_model": name, **MODELS[name]}
+            target = tmp_path_factory.mktemp("model") / "model.pt"
+            written[name] = export_tiny(target, epsilon_inf=1.8, **settings)
+        return written[name]
+
+    return path
+
+
+def crystal(charge=0.0):
+    atoms = bulk("KCl", "rocksalt", a=6.0, cubic=True)
+    strain = np.eye(3) + 0.06 * np.random.default_rng(0).normal(size=(3, 3))
+    atoms.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+    atoms.rattle(0.2, seed=1)
+    atoms.info["charge"] = charge
+    return atoms
+
+
+def molecule(charge=-1.0):
+    atoms = Atoms("K2Cl3", np.random.default_rng(2).normal(scale=1.0, size=(5, 3)))
+    atoms.positions += 2.5 * np.array([[0, 0, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    atoms.info["charge"] = charge
+    return atoms
+
+
+def slab():
+    atoms = crystal()
+    atoms.pbc = (True, True, False)
+    return atoms
+
+
+STRUCTURES = {"crystal": crystal, "molecule": molecule, "slab": slab}
+
+
+def results(calculator, atoms, wanted=("energy",)):
+    calculator.calculate(atoms, list(wanted))
+    return calculator.results
+
+
+def derivative(value):
+    """Central five-point difference of a function of one displacement at zero."""
+    v = [value(k * STEP) for k in (-2, -1, 1, 2)]
+    return (v[0] - 8 * v[1] + 8 * v[2] - v[3]) / (12 * STEP)
+
+
+def displaced(atoms, atom, axis, step):
+    moved = atoms.copy()
+    moved.positions[atom, axis] += step
+    return moved
+
+
+def check_forces(calculator, atoms):
+    forces = results(calculator, atoms)["forces"]
+    assert np.abs(forces).max() > 0.1
+    for atom, axis in [(0, 0), (1, 2), (3, 1), (4, 0)]:
+
+        def energy(step, atom=atom, axis=axis):
+            return results(calculator, displaced(atoms, atom, axis, step))["energy"]
+
+        assert abs(-derivative(energy) - forces[atom, axis]) < DERIVATIVE_TOLERANCE
+
+
+# ---- energies --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("name", MODELS)
+def test_forces_are_the_derivative_of_the_energy(path_of, name, structure):
+    calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT)
+    check_forces(calculator, STRUCTURES[structure]())
+
+
+@pytest.mark.parametrize("charge", [0.0, 0.7])
+@pytest.mark.parametrize("name", MODELS)
+def test_stress_is_the_derivative_of_the_energy(path_of, name, charge):
+    calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT)
+    atoms = crystal(charge)
+    stress = results(calculator, atoms)["stress"]
+    for k, (a, b) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
+
+        def energy(step, a=a, b=b):
+            strain = np.eye(3)
+            strain[a, b] += 0.5 * step
+            strain[b, a] += 0.5 * step
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+            return results(calculator, strained)["energy"]
+
+        assert abs(derivative(energy) / atoms.get_volume() - stress[k]) < DERIVATIVE_TOLERANCE
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("make", [crystal, molecule])
+def test_the_calculator_equals_the_potential_of_training(path_of, name, make):
+    from equicalc.train.potential import Potential
+
+    network = tiny_network(epsilon_inf=1.8, **{"charge_model": name, **MODELS[name]})
+    atoms = make()
+    structure = from_atoms([atoms])[0]
+    sample = make_sample(structure, ["K", "Cl"], network.config.cutoff)
+    potential = Potential(network.double(), TIGHT)
+    polar = name.split()[0] in POLAR or not atoms.pbc.any()
+    expected = potential(sample, need_stress=bool(atoms.pbc.all()), need_born=polar)
+    found = results(EquiCalculator(path_of(name), kspace_accuracy=TIGHT), atoms)
+    assert found["energy"] == pytest.approx(float(expected.energy), abs=EXACT)
+    assert np.abs(found["forces"] - expected.forces.detach().numpy()).max() < EXACT
+    assert np.abs(found["charges"] - expected.charges.detach().numpy()).max() < EXACT
+    assert found["charges"].sum() == pytest.approx(atoms.info["charge"], abs=EXACT)
+    if polar:
+        key = "polarization" if atoms.pbc.any() else "dipole"
+        assert np.abs(found[key] - expected.dipole[0].detach().numpy()).max() < EXACT
+
+
+# ---- response --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "key"),
+    [
+        ("fixed", crystal, "polarization"),
+        ("transferred", crystal, "polarization"),
+        ("transferred", molecule, "dipole"),
+        ("predicted", molecule, "dipole"),
+    ],
+)
+@pytest.mark.parametrize("charge", [0.0, -0.6])
+def test_born_charges_are_the_derivative_of_the_dipole(path_of, name, make, key, charge):
+    calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT)
+    atoms = make(charge)
+    born = results(calculator, atoms, ["born_effective_charges"])["born_effective_charges"]
+    for atom, axis in [(0, 1), (3, 2)]:
+
+        def dipole(step, atom=atom, axis=axis):
+            return results(calculator, displaced(atoms, atom, axis, step))[key]
+
+        assert np.abs(derivative(dipole) - born[atom, :, axis]).max() < BORN_TOLERANCE
+
+
+@pytest.mark.parametrize("name", [*POLAR, "fixed with widths"])
+def test_forces_in_a_field_are_the_derivative_of_the_enthalpy_of_a_crystal(path_of, name):
+    calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT, electric_field=FIELD)
+    check_forces(calculator, crystal())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forces_in_a_field_are_the_derivative_of_the_enthalpy_of_a_molecule(path_of, name):
+    calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT, electric_field=FIELD)
+    check_forces(calculator, molecule())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_enthalpy_falls_with_the_field_as_the_dipole_says(path_of, name):
+    atoms = molecule()
+
+    def energy(step):
+        field = step * np.array(FIELD)
+        calculator = EquiCalculator(path_of(name), electric_field=field, check=False)
+        return results(calculator, atoms)["energy"]
+
+    dipole = results(EquiCalculator(path_of(name)), atoms)["dipole"]
+    assert derivative(energy) == pytest.approx(-np.dot(FIELD, dipole), abs=DERIVATIVE_TOLERANCE)
+
+
+def test_a_field_acts_on_each_atom_through_its_born_charge(path_of):
+    atoms = crystal()
+    found = results(EquiCalculator(path_of("transferred")), atoms, ["born_effective_charges"])
+    in_field = results(EquiCalculator(path_of("transferred"), electric_field=FIELD), atoms)
+    expected = np.einsum("iab,a->ib", found["born_effective_charges"], FIELD)
+    assert np.abs(in_field["forces"] - found["forces"] - expected).max() < EXACT
+
+
+def test_polarisation_counts_formal_charges_when_an_atom_changes_the_cell(path_of):
+    calculator, atoms = EquiCalculator(path_of("transferred"), kspace_accuracy=TIGHT), crystal()
+    before = results(calculator, atoms)["polarization"]
+    atoms.positions[4] += atoms.cell[0] - 2 * atoms.cell[1]
+    quanta = np.linalg.solve(atoms.cell[:].T, results(calculator, atoms)["polarization"] - before)
+    assert quanta == pytest.approx(np.round(quanta), abs=EXACT)
+    assert np.abs(quanta).max() > 0.5
+
+
+@pytest.mark.parametrize("name", ["predicted", "equilibrated"])
+def test_polarisation_without_a_definition_is_refused(path_of, name):
+    calculator = EquiCalculator(path_of(name))
+    for wanted in ("polarization", "born_effective_charges"):
+        with pytest.raises(PropertyNotImplementedError, match="fixed or transferred"):
+            calculator.calculate(crystal(), [wanted])
+    calculator = EquiCalculator(path_of(name), electric_field=FIELD)
+    with pytest.raises(ConfigError, match="charge_model: fixed or transferred"):
+        calculator.calculate(crystal(), ["energy"])
+
+
+def test_a_field_across_a_slab_needs_no_polarisation(path_of):
+    calculator = EquiCalculator(
+        path_of("predicted"), kspace_accuracy=TIGHT, electric_field=(0.0, 0.0, 0.1)
+    )
+    atoms = slab()
+    atoms.cell[2] = (0.0, 0.0, 6.0)
+    atoms.cell[:2, 2] = 0.0
+    check_forces(calculator, atoms)
+
+
+def test_stress_in_a_field_is_refused(path_of):
+    calculator = EquiCalculator(path_of("fixed"), electric_field=FIELD)
+    with pytest.raises(PropertyNotImplementedError, match="stress in an electric field"):
+        calculator.calculate(crystal(), ["stress"])
+
+
+@pytest.mark.parametrize("bad", [0.1, (0.1, 0.2), (0.0, 0.0, float("nan")), ("x", "y", "z")])
+def test_an_impossible_field_is_named(path_of, bad):
+    with pytest.raises(ConfigError, match="electric_field"):
+        EquiCalculator(path_of("fixed"), electric_field=bad)
