@@ -3,6 +3,8 @@
 from equicalc.electrostatics.charges import neutralise
 from equicalc.electrostatics.constants import COULOMB_CONSTANT
 from equicalc.electrostatics.differentiable import coulomb_energies, coulomb_energy
+from equicalc.electrostatics.equilibrate import equilibrate
+from equicalc.electrostatics.equilibrated import equilibrated_charges
 from equicalc.electrostatics.solver import CoulombResult, solve
 
 __all__ = [
@@ -10,6 +12,8 @@ __all__ = [
     "CoulombResult",
     "coulomb_energies",
     "coulomb_energy",
+    "equilibrate",
+    "equilibrated_charges",
     "neutralise",
     "solve",
 ]

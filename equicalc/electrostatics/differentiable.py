@@ -126,8 +126,8 @@ def coulomb_energies(
     ValueError
         As `coulomb_energy`.
     """
-    _check_inputs(charges, positions, cells, pbc, structure)
-    widths = _widths(sigma, positions)
+    check_inputs(charges, positions, cells, pbc, structure)
+    widths = widths_of(sigma, positions)
     lattice.taper_range(accuracy)
     n_structures = cells.shape[0]
     host_cells = cells.detach().to("cpu", torch.float64).numpy()
@@ -155,8 +155,8 @@ def coulomb_energies(
         lattice_vectors, correction = cells[s], energies.new_zeros(())
         if kinds[s] is Boundary.SLAB:
             own = charges[atoms[s]], positions[atoms[s]], widths[atoms[s]].detach()
-            lattice_vectors, correction = _slab(*own, cells[s], host_pbc[s], accuracy)
-        lattices.append(_reduced(lattice_vectors))
+            lattice_vectors, correction = slab(*own, cells[s], host_pbc[s], accuracy)
+        lattices.append(reduced(lattice_vectors))
         corrections.append(correction)
     index = torch.tensor(periodic, device=energies.device)
     effective = torch.stack(lattices)
@@ -180,7 +180,7 @@ def coulomb_energies(
     return energies.index_add(0, index, energy).to(work)
 
 
-def _widths(sigma: float | torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def widths_of(sigma: float | torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Width of each atom [N], float64, with the gradient of `sigma`; ValueError when unusable."""
     n_atoms = positions.shape[0]
     if np.ndim(sigma) == 0 and not isinstance(sigma, torch.Tensor):
@@ -197,7 +197,7 @@ def _widths(sigma: float | torch.Tensor, positions: torch.Tensor) -> torch.Tenso
     return sigma.double().expand(n_atoms)
 
 
-def _check_inputs(
+def check_inputs(
     charges: torch.Tensor,
     positions: torch.Tensor,
     cells: torch.Tensor,
@@ -261,12 +261,12 @@ def smeared_inverse_distance(
     return gamma * torch.where(near, 2.0 / math.sqrt(math.pi) * series, torch.erf(far) / far)
 
 
-def _reduced(cell: torch.Tensor) -> torch.Tensor:
+def reduced(cell: torch.Tensor) -> torch.Tensor:
     """Short vectors of the same lattice as the rows of `cell`."""
     return torch.from_numpy(lattice.reduction(cell.detach().cpu().numpy())).to(cell) @ cell
 
 
-def _slab(
+def slab(
     charges: torch.Tensor,
     positions: torch.Tensor,
     widths: torch.Tensor,

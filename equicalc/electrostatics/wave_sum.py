@@ -169,7 +169,7 @@ def _row_sums(
             torch.zeros_like(k_sq).index_add(0, rows.structure, x) for x in (real, imaginary)
         )
     multiplicity = torch.where(waves[:, 0] > 0, 2.0, 1.0)
-    weights = multiplicity * _wave_weights(k_sq, narrow, accuracy)
+    weights = multiplicity * wave_weights(k_sq, narrow, accuracy)
     return (weights * (real.square() + imaginary.square())).sum(1)
 
 
@@ -199,7 +199,7 @@ def _structure_factors(
     return real.transpose(1, 2).flatten(1), imaginary.transpose(1, 2).flatten(1)
 
 
-def _wave_weights(k_sq: torch.Tensor, narrow: torch.Tensor, accuracy: float) -> torch.Tensor:
+def wave_weights(k_sq: torch.Tensor, narrow: torch.Tensor, accuracy: float) -> torch.Tensor:
     """t(k) / k^2 [S, W], zero at k = 0 (tin-foil) and outside the sphere of `accuracy`.
 
     t is the quintic step in k^2, which has two continuous derivatives.
