@@ -1,4 +1,4 @@
-"""Every charge model in ASE: exact derivatives, also in a field; dipole, polarisation, Born charges.
+"""Every charge model in ASE: exact derivatives, also in a field; polarisation and Born charges.
 
 The structures are those of test_calculator.py; here the charge models differ.
 """

@@ -15,6 +15,8 @@ ERROR_LABELS = {
     "energy_rmse_meV_per_atom": ("energy", "meV/atom"),
     "forces_rmse_meV_per_A": ("forces", "meV/Å"),
     "stress_rmse_meV_per_A3": ("stress", "meV/Å³"),
+    "polarization_rmse_e_A": ("polarisation", "eÅ"),
+    "born_rmse_e": ("Born charges", "e"),
 }
 
 
@@ -41,7 +43,13 @@ def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if charges:
         nominal = ", ".join(f"{k} {v:+.3f}" for k, v in charges["nominal"].items())
-        lines.append(("charges", f"learned, Gaussian width {charges['sigma']:g} Å; {nominal} e"))
+        widths = ", ".join(f"{k} {v:g}" for k, v in charges["sigma"].items())
+        lines += [
+            ("charges", f"{charges['model']}; {nominal} e"),
+            ("Gaussian widths", f"{widths} Å"),
+        ]
+        if charges["epsilon_inf"] > 1.0:
+            lines.append(("eps_inf", f"{charges['epsilon_inf']:.3f} (screening of the response)"))
     else:
         lines.append(("charges", "none (short-ranged model)"))
     lines += [
