@@ -130,7 +130,8 @@ def test_info_prints_what_the_file_says(tiny_model, capsys):
     assert equicalc("info", tiny_model) == 0
     text = capsys.readouterr().out
     assert "K Cl" in text
-    assert "predicted; K " in text and "Gaussian widths" in text
+    assert "predicted; K " in text
+    assert "Gaussian widths" in text
 
 
 def test_info_as_json_holds_all_metadata(tiny_model, capsys):
