@@ -133,10 +133,12 @@ EQUICALC_INLINE void edges_body(const Moments<T> &p, const EdgeRows &rows, int64
                     project<S, L>(value, norms, y, tx + c, p.n_channels);
                 }
                 for (int64_t b = 0; b < p.n_radial; ++b) {
+                    typename S::type sum{};
                     for (int degree = 0; degree < L; ++degree) {
                         const auto g = load<S>(grad + (b * L + degree) * p.n_channels + c);
-                        db[b].template add<S>(g * value.of[degree]);
+                        sum += g * value.of[degree];
                     }
+                    db[b].template add<S>(sum);
                 }
                 if (!grad_harmonics) {
                     return;

@@ -47,17 +47,23 @@ EQUICALC_INLINE void store(T *target, const typename S::type &value) {
     std::memcpy(target, &value, sizeof(value));
 }
 
-// Sum over the lanes, in a fixed order.
+// Sum over the lanes in a fixed order: halves are added, which stays in registers.
+template <typename T, int64_t kLanes, typename V>
+EQUICALC_INLINE T sum_lanes(const V &value) {
+    if constexpr (kLanes == 1) {
+        return value[0];
+    } else {
+        typedef T Half __attribute__((vector_size(kLanes / 2 * sizeof(T)), aligned(alignof(T))));
+        Half low, high;
+        std::memcpy(&low, &value, sizeof(Half));
+        std::memcpy(&high, reinterpret_cast<const char *>(&value) + sizeof(Half), sizeof(Half));
+        return sum_lanes<T, kLanes / 2, Half>(low + high);
+    }
+}
+
 template <typename S, typename T>
 EQUICALC_INLINE T sum(const typename S::type &value) {
-    T part[S::lanes];
-    store<S>(part, value);
-    for (int64_t width = S::lanes / 2; width > 0; width /= 2) {
-        for (int64_t lane = 0; lane < width; ++lane) {
-            part[lane] += part[lane + width];
-        }
-    }
-    return part[0];
+    return sum_lanes<T, S::lanes, typename S::type>(value);
 }
 
 // A sum over channels that stays in vectors until the end.

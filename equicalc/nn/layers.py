@@ -44,7 +44,7 @@ class FirstLayer(torch.nn.Module):
         local = species[:n_local]
         h = self.product(messages, local)
         own = self.own.index_select(0, local).unsqueeze(1)
-        return torch.cat([h[:, :1] + own, h[:, 1:]], dim=1)
+        return h + torch.nn.functional.pad(own, [0, 0, 0, h.shape[1] - 1])
 
 
 class MiddleLayer(torch.nn.Module):
@@ -104,20 +104,4 @@ class LastLayer(torch.nn.Module):
         basis = self.radial(distance) * message_scale
         x = self.linear(total)
         messages = self.convolution(x, basis, harmonics, edge_index, n_local)
-        return torch.cat([messages, total[:n_local, 0]], dim=1)
-
-
-class OwnScalars(torch.nn.Module):
-    """In place of the last layer in a network of one layer: the atom's own scalars."""
-
-    def forward(
-        self,
-        total: torch.Tensor,
-        distance: torch.Tensor,
-        harmonics: torch.Tensor,
-        edge_index: torch.Tensor,
-        message_scale: torch.Tensor,
-        n_local: int,
-    ) -> torch.Tensor:
-        """Return scalars ``[n_local, C]``."""
-        return total[:n_local, 0]
+        return torch.cat([messages, total.select(1, 0)[:n_local]], dim=1)

@@ -29,7 +29,8 @@ class RadialBasis(torch.nn.Module):
 
     Every radial weight of a layer is a linear combination of these few functions, so the cost
     per edge does not grow with the number of paths and channels (they act on sums over edges),
-    and a compiled evaluator can tabulate the basis.
+    and values come with slopes from one operator (``fused``; on other devices than the CPU, and
+    as its oracle, from torch expressions).
 
     Parameters
     ----------
@@ -51,9 +52,22 @@ class RadialBasis(torch.nn.Module):
         self.mlp = torch.nn.Sequential(
             torch.nn.Linear(n_bessel, hidden), torch.nn.SiLU(), torch.nn.Linear(hidden, n_radial)
         )
+        self.range = cutoff
+        self.fused = True
 
     def forward(self, distance: torch.Tensor) -> torch.Tensor:
         """Return the basis functions ``[E, n_radial]`` at distances ``[E]`` (angstrom)."""
+        if self.fused and not distance.is_cuda:
+            first, second = self.mlp[0], self.mlp[2]
+            return torch.ops.equicalc.radial_functions(
+                distance,
+                first.weight,
+                first.bias,
+                second.weight,
+                second.bias,
+                self.prefactor,
+                self.range,
+            )
         r = distance.unsqueeze(1)
         bessel = self.prefactor * torch.sin(r * self.frequencies) / r
         return self.mlp(bessel) * envelope(r, self.cutoff)

@@ -29,7 +29,7 @@ def make_optimizer(network: torch.nn.Module, settings: TrainingSection) -> torch
     ]
     groups = [group for group in groups if group["params"]]
     first, second = settings.betas
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(first, second))
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(first, second), fused=True)
 
 
 def learning_rate(settings: TrainingSection, step: int, steps_per_epoch: int) -> float:
@@ -70,8 +70,7 @@ class AveragedWeights:
         decay = min(self.decay, (1.0 + self.n_updates) / (10.0 + self.n_updates))
         if self.decay == 0.0:
             decay = 0.0
-        for average, parameter in zip(self.average, module.parameters(), strict=True):
-            average.lerp_(parameter, 1.0 - decay)
+        torch._foreach_lerp_(self.average, list(module.parameters()), 1.0 - decay)
 
     @contextmanager
     def applied_to(self, module: torch.nn.Module) -> Iterator[None]:

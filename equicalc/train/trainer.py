@@ -154,14 +154,15 @@ class Trainer:
             term_sums = loss.sums(prediction, batch, self.shape)
             value = loss.total(term_sums, counts, weights)
             self.optimizer.zero_grad(set_to_none=True)
-            parameters = list(self.potential.parameters())
+            parameters = [p for p in self.potential.parameters() if p.requires_grad]
+            objective = value
             if self.team.size > 1:
                 # torch averages gradients over processes, the loss is a sum over them; and it waits
                 # for a gradient of every parameter, also of those that this loss does not feel.
                 nothing = torch.stack([p.sum() for p in parameters]).sum() * 0.0
-                (value * self.team.size + nothing).backward()
-            else:
-                value.backward()
+                objective = value * self.team.size + nothing
+            # not by positions as well, of which the forces are made
+            objective.backward(inputs=parameters)
             limit = settings.gradient_clip or math.inf
             norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
             self._check(value, norm, order, step)

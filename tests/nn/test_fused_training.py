@@ -8,6 +8,7 @@ import torch
 from equicalc.nn import EquiNetwork, NetworkConfig
 from equicalc.nn.convolution import ScalarConvolution, SpeciesConvolution
 from equicalc.nn.product import SymmetricProduct
+from equicalc.nn.radial import RadialBasis
 
 # float64: gradients of losses over a few hundred terms, summed in another order
 ROUNDING = 1e-10
@@ -133,6 +134,29 @@ def test_loss_gradients_of_a_scalar_convolution_are_those_of_its_torch_expressio
     module, edges = ScalarConvolution(4, 2, 9), random_edges(n_local, n_total, n_edges)
     inputs = [torch.randn(n_total, 9, 9), torch.randn(n_edges, 4), torch.randn(n_edges, 9)]
     assert_loss_gradients_agree(module, inputs, (edges, n_local))
+
+
+# 16 floats or 8 doubles fill a vector, 1024 edges a partial sum
+@pytest.mark.parametrize("n_edges", [0, 1, 8, 50, 2100])
+@pytest.mark.parametrize("sizes", [(8, 32, 8), (3, 5, 2)])
+def test_loss_gradients_of_radial_functions_are_those_of_their_torch_expression(n_edges, sizes):
+    module = RadialBasis(5.0, *sizes)
+    assert_loss_gradients_agree(module, [1.0 + 4.5 * torch.rand(n_edges)])
+
+
+def test_radial_functions_in_single_precision_are_those_in_double():
+    module, distance = RadialBasis(5.0, 8, 32, 8), 0.5 + 5.0 * torch.rand(1000)
+    expected = module(distance)
+    found = module.float()(distance.float())
+    # float32 has 7 digits, and Bessel functions at short distances are of order five
+    assert (found - expected).abs().max() < 5e-6 * expected.abs().max()
+
+
+def test_radial_functions_of_huge_weights_are_finite_and_saturate():
+    module = RadialBasis(5.0, 4, 6, 2)
+    with torch.no_grad():
+        module.mlp[0].weight.mul_(1e4)
+    assert_loss_gradients_agree(module, [torch.linspace(1.0, 4.9, 30)])
 
 
 @pytest.mark.parametrize(("l_max", "correlation"), list(itertools.product((1, 2, 3), (2, 3, 4))))
