@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float64]
 
 # Structures that enter, those with the smallest forces first: near equilibrium springs suffice.
 MAX_STRUCTURES = 30
+# Range of the springs where the cell allows it, angstrom: second neighbours in most crystals.
+LONGEST_SPRING = 5.0
 # Radial functions of each pair of elements: enough to reach every shell of a crystal on its own.
 N_RADIAL = 10
 # Directions of the spring space below this part of the largest are rounding.
@@ -52,7 +54,6 @@ class ChargeFit:
 def fit_charges(
     structures: Sequence[Structure],
     elements: Sequence[str],
-    cutoff: float,
     sigmas: dict[str, float],
 ) -> ChargeFit | None:
     r"""Charges which, with springs between near pairs, explain the forces best.
@@ -61,7 +62,7 @@ def fit_charges(
         - \nabla_i E_C(q_{z_1}, q_{z_2}, \dots)
 
     least squares in the spring constants c and the charges q of the elements, for neutral
-    compositions. Springs reach half of the smallest height of the cells (at most the cutoff), so
+    compositions. Springs reach half of the smallest height of the cells (at most 5 angstrom), so
     that they see every pair through one image only: springs with a longer reach imitate the
     Coulomb forces inside the periodic cell, and the charge is lost. In crystals near equilibrium
     the result is close to Z*/sqrt(eps_inf), Z* the Born charge.
@@ -72,8 +73,6 @@ def fit_charges(
         With forces; those with the smallest forces are used.
     elements : sequence of str
         Elements of the model.
-    cutoff : float
-        Cutoff of the model, angstrom.
     sigmas : dict
         Gaussian width of each element, angstrom.
 
@@ -89,7 +88,7 @@ def fit_charges(
         return None
     usable.sort(key=lambda s: float(np.square(_forces(s)).mean()))
     usable = usable[:MAX_STRUCTURES]
-    reach = min([cutoff, *(0.5 * _smallest_height(s) for s in usable)])
+    reach = min([LONGEST_SPRING, *(0.5 * _smallest_height(s) for s in usable)])
     forces = np.concatenate([np.ravel(_forces(s)) for s in usable])
     springs = np.concatenate([_spring_forces(s, elements, reach) for s in usable])
     coulomb = np.concatenate([_coulomb_forces(s, elements, sigmas) for s in usable])

@@ -84,7 +84,7 @@ def starting_charges(
         charges = {e: q / math.sqrt(epsilon_inf) for e, q in charges.items()}
     else:
         sigmas = dict(zip(elements, network.sigmas().tolist(), strict=True))
-        fit = fit_charges(training, elements, model.cutoff, sigmas)
+        fit = fit_charges(training, elements, sigmas)
         if fit is not None:
             charges = fit.charges
             source = (
