@@ -105,3 +105,19 @@ class LastLayer(torch.nn.Module):
         x = self.linear(total)
         messages = self.convolution(x, basis, harmonics, edge_index, n_local)
         return torch.cat([messages, total.select(1, 0)[:n_local]], dim=1)
+
+
+class OwnScalars(torch.nn.Module):
+    """In place of the last layer in a network of one layer: the atom's own scalars."""
+
+    def forward(
+        self,
+        total: torch.Tensor,
+        distance: torch.Tensor,
+        harmonics: torch.Tensor,
+        edge_index: torch.Tensor,
+        message_scale: torch.Tensor,
+        n_local: int,
+    ) -> torch.Tensor:
+        """Return scalars ``[n_local, C]``."""
+        return total.select(1, 0)[:n_local]
