@@ -25,7 +25,9 @@ def make_network(**changes) -> EquiNetwork:
     return network
 
 
-@pytest.mark.parametrize("changes", [{}, {"n_layers": 3}, {"n_layers": 1}, {"charge_model": "none"}, {"l_max": 0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"n_layers": 3}, {"n_layers": 1}, {"charge_model": "none"}, {"l_max": 0}]
+)
 def test_loaded_file_equals_the_network(tmp_path, changes):
     network = make_network(**changes)
     path = export_network(network, tmp_path / "m.pt")
