@@ -25,10 +25,16 @@ void spline_values(double t, int order, double *values) {
     }
 }
 
-// sinc^2p(h / n) / (sum_m sinc^2p(h / n + m))^2. The sum over m is the Fourier series of the spline
-// of twice the order at the integers.
-std::vector<double> influence(int n, int order) {
-    std::vector<double> twice(2 * order), result(n);
+// The window of the spline U(h) = sinc^p(h / n) along one direction, and what folds onto it from
+// the images m of the mesh: U^2 / (sum_m U^2)^2 and U^2 / sum_m U^2. The sum over m is the Fourier
+// series of the spline of twice the order at the integers.
+struct Window {
+    std::vector<double> influence, kept;
+};
+
+Window make_window(int n, int order) {
+    std::vector<double> twice(2 * order);
+    Window window{std::vector<double>(n), std::vector<double>(n)};
     spline_values(0.0, 2 * order, twice.data());
     for (int i = 0; i < n; ++i) {
         const int h = 2 * i > n ? i - n : i;
@@ -38,9 +44,10 @@ std::vector<double> influence(int n, int order) {
         }
         const double x = kPi * h / n;
         const double sinc = h == 0 ? 1.0 : std::sin(x) / x;
-        result[i] = std::pow(sinc, 2 * order) / (sum * sum);
+        window.kept[i] = std::pow(sinc, 2 * order) / sum;
+        window.influence[i] = window.kept[i] / sum;
     }
-    return result;
+    return window;
 }
 
 // Calls f.template operator()<order>() for the order known at run time.
@@ -198,11 +205,15 @@ void CoulombMesh::convolve(std::complex<double> *spectrum) {
     const Reciprocal reciprocal = make_reciprocal(cell_);
     const double prefactor = 2.0 * kPi * kCoulomb / reciprocal.volume;
     const int nx = points_[0], ny = points_[1], nz = points_[2], half = nz / 2 + 1;
-    const std::vector<double> fx = influence(nx, order_), fy = influence(ny, order_),
-                              fz = influence(nz, order_);
+    const Window wx = make_window(nx, order_), wy = make_window(ny, order_),
+                 wz = make_window(nz, order_);
+    std::vector<double> squares(groups(), 0.0);  // sum of q^2 of each width
+    for (std::size_t i = 0; i < charges_.size(); ++i) {
+        squares[groups_.member[i]] += charges_[i] * charges_[i];
+    }
     const std::size_t spacing = spectrum_size() / std::max<std::size_t>(1, groups());
     // Per plane, added up in order afterwards: independent of the number of threads.
-    std::vector<double> energies(nx, 0.0), virials(9 * nx, 0.0);
+    std::vector<double> energies(nx, 0.0), virials(9 * nx, 0.0), selves(groups() * nx, 0.0);
 #pragma omp parallel num_threads(options_.threads)
     {
         std::vector<double> damping(groups());
@@ -231,12 +242,22 @@ void CoulombMesh::convolve(std::complex<double> *spectrum) {
                     }
                     // The other half of the spectrum holds the conjugates, except of these planes.
                     const double multiplicity = z == 0 || 2 * z == nz ? 1.0 : 2.0;
-                    const double f = fx[x] * fy[y] * fz[z];
+                    const double f = wx.influence[x] * wy.influence[y] * wz.influence[z];
                     const double value = multiplicity * f * weight.value;
-                    energies[x] += value * std::norm(sum);
-                    const double stress =
+                    double energy = value * std::norm(sum);
+                    double stress =
                         multiplicity * f * weight.slope * std::norm(sum) +
                         2.0 * value * (sum.real() * slope.real() + sum.imag() * slope.imag());
+                    // What the mesh takes from the interaction of a charge with itself, on average.
+                    const double lost = multiplicity * (1.0 - wx.kept[x] * wy.kept[y] * wz.kept[z]);
+                    for (std::size_t g = 0; weight.value != 0.0 && g < groups(); ++g) {
+                        const double share = lost * damping[g] * damping[g];
+                        const double sigma_sq = groups_.sigma[g] * groups_.sigma[g];
+                        selves[g * nx + x] += share * weight.value;
+                        energy += squares[g] * share * weight.value;
+                        stress += squares[g] * share * (weight.slope - sigma_sq * weight.value);
+                    }
+                    energies[x] += energy;
                     for (int c = 0; c < 9; ++c) {
                         virials[9 * x + c] += stress * k[c / 3] * k[c % 3];
                     }
@@ -249,9 +270,13 @@ void CoulombMesh::convolve(std::complex<double> *spectrum) {
         }
     }
     energy_ = 0.0;
+    self_.assign(groups(), 0.0);
     std::fill(virial_, virial_ + 9, 0.0);
     for (int x = 0; x < nx; ++x) {
         energy_ += prefactor * energies[x];
+        for (std::size_t g = 0; g < groups(); ++g) {
+            self_[g] += 2.0 * prefactor * selves[g * nx + x];
+        }
         for (int c = 0; c < 9; ++c) {
             virial_[c] += 2.0 * prefactor * virials[9 * x + c];
         }
@@ -316,7 +341,7 @@ void CoulombMesh::gather_order(const double *mesh, CoulombSum &result) const {
             gradient[2] += w[cx] * along_z;
             x = x + 1 == nx ? 0 : x + 1;
         }
-        result.potentials[i] = scale * value;
+        result.potentials[i] = scale * value + self_[groups_.member[i]] * charges_[i];
         for (int c = 0; c < 3; ++c) {
             double slope = 0.0;
             for (int a = 0; a < 3; ++a) {

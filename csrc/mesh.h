@@ -7,6 +7,11 @@
 // with the weight w(k) of the exact sum, which this one tends to as the mesh is refined. Energy,
 // forces, potentials and virial are exact derivatives of one another at a fixed number of points.
 //
+// A charge on the mesh feels itself by less than it should; what is missing on average over its
+// places, sum_k w(k) (1 - U^2 / sum_m U^2) with the window U of the spline, is added (the largest
+// part of the error of the energy; Ballenegger, Cerda and Holm, Comput. Phys. Commun. 182, 1919
+// (2011)).
+//
 // The charges of each width have a mesh of their own: their spectra carry exp(-sigma^2 k^2 / 2)
 // into the sum S(k) and take it from there again. Equal widths cost one mesh.
 #pragma once
@@ -64,6 +69,8 @@ class CoulombMesh {
     std::vector<std::size_t> bins_;       // atoms sorted by width and base_[0] ...
     std::vector<std::size_t> bin_start_;  // ... [groups n0 + 1]
     double energy_ = 0.0;
+    std::vector<double>
+        self_;  // [groups] potential per charge which makes up for its own on the mesh
     double virial_[9] = {};
 };
 

@@ -1,5 +1,6 @@
 """Types of the compiled module; what the functions do is said in csrc/*.h."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class CoulombMesh:
     def __init__(
         self,
         cell: Array,
-        points: list[int],
+        points: Sequence[int],
         order: int,
         k_inner: float,
         k_outer: float,

@@ -2,12 +2,16 @@
 
 The C++ core spreads charges and gathers potentials with B-splines (formulas and sources in
 csrc/mesh.h), torch does the Fourier transforms, and this module picks mesh and spline.
+
+A mesh has a whole number of points, which changes with the cell. Near such a change two meshes are
+blended with a smooth weight, whose slope is part of the virial: energy and stress stay smooth.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,29 +33,61 @@ SPACINGS: dict[int, tuple[float, ...]] = {
 }
 BEST_ACCURACY = ACCURACIES[-1]
 
-# Rough costs in nanoseconds, only to choose between solvers: one mesh point through both
-# transforms, one of the order^3 points of an atom in spreading and gathering, one atom with one
-# wave in the exact sum, and what a call of the mesh costs at least.
+# Rough costs in nanoseconds, only to choose between solvers and splines: one mesh point through
+# both transforms, one of the order^3 points of an atom in spreading and gathering, one atom with
+# one wave in the exact sum, and what a call of the mesh costs at least.
 COST_POINT = 20.0
 COST_SPLINE = 2.5
 COST_WAVE = 4.0
 COST_CALL = 2e5
+# The choices take the volume per atom (angstrom^3) of a usual solid or liquid, not that of the
+# cell: they must not change while the cell does.
+USUAL_VOLUME = 20.0
 
 # Each width has a mesh of its own; beyond this many their memory gets out of hand.
 MOST_WIDTHS = 32
 
+# Two meshes are blended while the number of points asked for lies within this part below the next
+# change. The three directions change one after the other where their vectors are of equal length.
+BLEND = 0.01
+# Skewed cells are blended with the less skewed one of the same lattice while a vector's component
+# along another lies between these parts of it.
+SKEW = (0.65, 0.7)
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """One of the meshes of a blend.
+
+    Attributes
+    ----------
+    cell
+        [3, 3], angstrom, vectors of the lattice, one per row.
+    points
+        Along each of them.
+    weight, slope
+        Part of it in the energy, and the derivative of that by the strain [3, 3].
+    """
+
+    cell: Array
+    points: tuple[int, ...]
+    weight: float
+    slope: Array
+
 
 def p3m(
-    charges: npt.NDArray[np.float64],
-    positions: npt.NDArray[np.float64],
-    sigmas: npt.NDArray[np.float64],
-    cell: npt.NDArray[np.float64],
+    charges: Array,
+    positions: Array,
+    sigmas: Array,
+    cell: Array,
     accuracy: float,
+    open_direction: int | None = None,
 ) -> dict[str, Any]:
     """Energy, potentials, forces and virial of a periodic cell on a mesh.
 
-    Forces, potentials and virial are exact derivatives of the mesh energy at a fixed number of mesh
-    points; where that number changes with the cell, the energy jumps by what the accuracy allows.
+    Forces, potentials and virial are exact derivatives of the energy, also of a blend of meshes.
 
     Parameters
     ----------
@@ -59,6 +95,8 @@ def p3m(
         [N] in e, [N, 3], [N] and [3, 3] in angstrom, C-contiguous float64.
     accuracy
         As in `solve`.
+    open_direction
+        Cell vector whose length is free (vacuum), orthogonal to the others: it is not blended.
 
     Returns
     -------
@@ -82,16 +120,22 @@ def p3m(
             f"'p3m' has one mesh for each width and takes up to {MOST_WIDTHS}; found {n_widths} "
             "different sigmas. Use method='ewald' or 'auto'"
         )
-    points, order = choose_mesh(sigmas, cell, accuracy)
-    return mesh_sum(charges, positions, sigmas, cell, points, order, accuracy)
+    order, spacing = choose_spline(sigmas, accuracy)
+    result: dict[str, Any] = {"virial": np.zeros((3, 3)), "atom_virials": None}
+    for mesh in blended_meshes(cell, order, spacing, open_direction):
+        raw = mesh_sum(charges, positions, sigmas, mesh.cell, mesh.points, order, accuracy)
+        for name in ("energy", "potentials", "forces", "virial"):
+            result[name] = result.get(name, 0.0) + mesh.weight * raw[name]
+        result["virial"] -= raw["energy"] * mesh.slope
+    return result
 
 
 def mesh_sum(
-    charges: npt.NDArray[np.float64],
-    positions: npt.NDArray[np.float64],
-    sigmas: npt.NDArray[np.float64],
-    cell: npt.NDArray[np.float64],
-    points: list[int],
+    charges: Array,
+    positions: Array,
+    sigmas: Array,
+    cell: Array,
+    points: tuple[int, ...],
     order: int,
     accuracy: float,
 ) -> dict[str, Any]:
@@ -108,49 +152,119 @@ def mesh_sum(
     return result
 
 
-def choose_mesh(
-    sigmas: npt.NDArray[np.float64], cell: npt.NDArray[np.float64], accuracy: float
-) -> tuple[list[int], int]:
-    """Points along each cell vector and order of the spline: the cheapest mesh for `accuracy`."""
-    narrowest = float(sigmas.min(initial=math.inf)) if len(sigmas) else 1.0
-    return min(_candidates(cell, narrowest, accuracy), key=lambda mesh: mesh_cost(sigmas, *mesh))
+def choose_spline(sigmas: Array, accuracy: float) -> tuple[int, float]:
+    """Order of the spline and largest mesh spacing (angstrom): the cheapest for `accuracy`."""
+    narrowest = float(sigmas.min()) if len(sigmas) else 1.0
+    decades = [-math.log10(value) for value in ACCURACIES]
+    found = []
+    for order, spacings in SPACINGS.items():
+        reached = decades[: len(spacings)]
+        if -math.log10(accuracy) <= reached[-1]:
+            spacing = math.exp(np.interp(-math.log10(accuracy), reached, np.log(spacings)))
+            found.append((order, narrowest * spacing))
+    return min(found, key=lambda choice: mesh_cost(sigmas, *choice))
 
 
-def mesh_cost(sigmas: npt.NDArray[np.float64], points: list[int], order: int) -> float:
-    """Rough cost of the mesh in nanoseconds."""
-    n_widths = max(1, len(np.unique(sigmas)))
-    transforms = COST_POINT * n_widths * math.prod(points)
+def mesh_cost(sigmas: Array, order: int, spacing: float) -> float:
+    """Rough cost of the mesh in nanoseconds, for the usual volume per atom."""
+    points = len(sigmas) * USUAL_VOLUME / spacing**3
+    transforms = COST_POINT * max(1, len(np.unique(sigmas))) * points
     return COST_CALL + transforms + COST_SPLINE * len(sigmas) * order**3
 
 
-def is_cheaper(
-    sigmas: npt.NDArray[np.float64], cell: npt.NDArray[np.float64], accuracy: float
-) -> bool:
-    """Whether the mesh can be used and is expected to beat the exact sum clearly (by two)."""
-    if accuracy < BEST_ACCURACY or len(np.unique(sigmas)) > MOST_WIDTHS:
+def is_cheaper(sigmas: Array, accuracy: float) -> bool:
+    """Whether the mesh can be used and should beat the exact sum clearly (by a factor of two).
+
+    This depends on the number of charges and not on the cell, which may change during a run.
+    """
+    if accuracy < BEST_ACCURACY or len(np.unique(sigmas)) > MOST_WIDTHS or not len(sigmas):
         return False
     k_max = lattice.wave_range(sigmas, accuracy)[1]
-    volume = abs(float(np.linalg.det(cell)))
+    volume = len(sigmas) * USUAL_VOLUME
     half_waves = 0.5 * (4.0 * math.pi / 3.0) * k_max**3 * volume / (2.0 * math.pi) ** 3
     exact = COST_WAVE * len(sigmas) * half_waves
-    return 2.0 * mesh_cost(sigmas, *choose_mesh(sigmas, cell, accuracy)) < exact
+    return 2.0 * mesh_cost(sigmas, *choose_spline(sigmas, accuracy)) < exact
 
 
-def _candidates(
-    cell: npt.NDArray[np.float64], sigma: float, accuracy: float
-) -> list[tuple[list[int], int]]:
-    """One mesh for every order of the spline that reaches the accuracy."""
-    decade = -math.log10(accuracy)
-    decades = [-math.log10(value) for value in ACCURACIES]
-    meshes = []
-    for order, spacings in SPACINGS.items():
-        reached = decades[: len(spacings)]
-        if decade > reached[-1]:
-            continue
-        spacing = sigma * math.exp(np.interp(decade, reached, np.log(spacings)))
-        lengths = np.linalg.norm(cell, axis=1)
-        meshes.append(([fft_size(max(order, length / spacing)) for length in lengths], order))
+def blended_meshes(
+    cell: Array, order: int, spacing: float, open_direction: int | None = None
+) -> list[Mesh]:
+    """Meshes for a cell, with weights that sum to one and depend smoothly on the cell.
+
+    Parameters
+    ----------
+    cell
+        [3, 3], angstrom, one vector per row.
+    order, spacing
+        Of the spline, and largest distance of mesh points (angstrom).
+    open_direction
+        As in `p3m`.
+    """
+    meshes = _shapes(cell, 1.0, np.zeros((3, 3)), frozenset())
+    for direction in range(3):
+        fixed = direction == open_direction
+        divided = [_divided(mesh, direction, order, spacing, fixed) for mesh in meshes]
+        meshes = [mesh for some in divided for mesh in some]
     return meshes
+
+
+def _shapes(
+    cell: Array, weight: float, slope: Array, kept: frozenset[tuple[int, int]]
+) -> list[Mesh]:
+    """Cells of the lattice that are not too skewed; pairs in `kept` may stay as they are."""
+    for i, j in itertools.permutations(range(3), 2):
+        overlap = float(cell[i] @ cell[j]) / float(cell[j] @ cell[j])
+        if abs(overlap) <= SKEW[0] or (i, j) in kept:
+            continue
+        shorter = cell.copy()
+        shorter[i] -= round(overlap) * cell[j]
+        part, rise = _step((abs(overlap) - SKEW[0]) / (SKEW[1] - SKEW[0]))
+        if part == 1.0:
+            return _shapes(shorter, weight, slope, kept)
+        # d overlap / d strain, symmetric.
+        outer = np.outer(cell[i], cell[j])
+        change = (outer + outer.T - 2.0 * overlap * np.outer(cell[j], cell[j])) / float(
+            cell[j] @ cell[j]
+        )
+        change *= math.copysign(rise / (SKEW[1] - SKEW[0]), overlap)
+        straight = _shapes(shorter, weight * part, slope * part + weight * change, kept)
+        skewed = slope * (1.0 - part) - weight * change
+        return straight + _shapes(cell, weight * (1.0 - part), skewed, kept | {(i, j)})
+    return [Mesh(cell, (), weight, slope)]
+
+
+def _divided(mesh: Mesh, direction: int, order: int, spacing: float, fixed: bool) -> list[Mesh]:
+    """`mesh` with its number of points along one more direction: one mesh, or two near a change."""
+    vector = mesh.cell[direction]
+    length = float(np.linalg.norm(vector))
+    if fixed:
+        return [_with_points(mesh, fft_size(max(order, length / spacing - 1e-6)))]
+    wanted = length / spacing / (1.0 - BLEND) ** direction
+    coarse = fft_size(max(order, wanted))
+    part, rise = _step((wanted / coarse - 1.0) / BLEND + 1.0)
+    if part == 0.0:
+        return [_with_points(mesh, coarse)]
+    # d wanted / d strain = wanted a a^T / |a|^2
+    change = rise * wanted / (coarse * BLEND * length**2) * np.outer(vector, vector)
+    meshes = []
+    for points, w, dw in (
+        (coarse, 1.0 - part, -change),
+        (fft_size(coarse + 1), part, change),
+    ):
+        if w > 0.0:
+            blend = Mesh(mesh.cell, mesh.points, w * mesh.weight, w * mesh.slope + mesh.weight * dw)
+            meshes.append(_with_points(blend, points))
+    return meshes
+
+
+def _with_points(mesh: Mesh, points: int) -> Mesh:
+    return Mesh(mesh.cell, (*mesh.points, points), mesh.weight, mesh.slope)
+
+
+def _step(x: float) -> tuple[float, float]:
+    """Quintic step from 0 (x <= 0) to 1 (x >= 1) and its slope: two continuous derivatives."""
+    x = min(max(x, 0.0), 1.0)
+    return x**3 * (10.0 - 15.0 * x + 6.0 * x**2), 30.0 * x**2 * (1.0 - x) ** 2
 
 
 def fft_size(minimum: float) -> int:

@@ -32,7 +32,8 @@ class CoulombResult:
     forces
         [N, 3], -dE/dr at fixed charges, eV/A.
     virial
-        [3, 3], -dE/d(strain) in eV; the stress with ASE's sign is -virial / volume.
+        [3, 3], -dE/d(strain) in eV; the stress with ASE's sign is -virial / volume. Of a slab the
+        components in the plane are meaningful, per area of the cell or per volume of a convention.
     atom_energies
         [N], q phi / 2 in eV; they sum to the energy.
     atom_virials
@@ -63,11 +64,11 @@ def solve(
     """Coulomb energy of Gaussian charges and its derivatives, without automatic differentiation.
 
     The energy is that of `coulomb_energy` (formula and sources there), whichever solver is used:
-    "ewald" (exact sum over waves: smooth under changes of the cell, cost per atom proportional to
-    the volume), "p3m" (mesh: about constant cost per atom, accuracy down to 1e-8, net force and
-    jumps under changes of the cell within the accuracy) or "direct" (sum over the pairs of a
-    cluster). "auto" takes "direct" without periodicity, "p3m" where that is clearly cheaper, else
-    "ewald".
+    "ewald" (exact sum over waves: cost per atom proportional to the volume), "p3m" (mesh: about
+    constant cost per atom, accuracy down to 1e-8, net force within the accuracy) or "direct" (sum
+    over the pairs of a cluster). Each of them is smooth under changes of the cell. "auto" takes
+    "direct" without periodicity, "p3m" for so many charges that it is clearly cheaper, else
+    "ewald"; the cell has no part in this choice.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def solve(
     cell = np.ascontiguousarray(cell, dtype=np.float64)
     kind = _check(charges, positions, cell, pbc, accuracy)
     sigmas = _widths(sigma, charges.size)
-    method = _choose(method, kind, atom_virials)
+    method = _choose(method, kind, sigmas, accuracy, atom_virials)
     if kind is Boundary.OPEN:
         from equicalc import _core
 
@@ -119,7 +120,7 @@ def solve(
         virial=raw["virial"],
         atom_energies=0.5 * charges * raw["potentials"],
         atom_virials=raw["atom_virials"],
-        method=raw.get("method", method),
+        method=method,
     )
 
 
@@ -163,8 +164,8 @@ def _widths(sigma: npt.ArrayLike, n_atoms: int) -> Array:
     return np.ascontiguousarray(np.broadcast_to(sigmas, (n_atoms,)))
 
 
-def _choose(method: str, kind: Boundary, atom_virials: bool) -> str:
-    """Solver for `method`, or "auto" as long as the cell decides; ValueError when it cannot be."""
+def _choose(method: str, kind: Boundary, sigmas: Array, accuracy: float, atom_virials: bool) -> str:
+    """Solver for `method`; ValueError when it cannot be."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
     if kind is Boundary.OPEN:
@@ -178,7 +179,9 @@ def _choose(method: str, kind: Boundary, atom_virials: bool) -> str:
         )
     if method == "p3m" and atom_virials:
         raise ValueError("'p3m' gives no virials per atom; use method='ewald' or 'auto'")
-    return "ewald" if atom_virials else method
+    if method == "auto":
+        return "p3m" if not atom_virials and mesh.is_cheaper(sigmas, accuracy) else "ewald"
+    return method
 
 
 def _bulk(
@@ -189,20 +192,18 @@ def _bulk(
     accuracy: float,
     method: str,
     atom_virials: bool,
+    open_direction: int | None = None,
 ) -> dict[str, Any]:
-    """Three periodic directions; the solver used is added to the result as "method"."""
-    cell = lattice.reduction(cell) @ cell
-    if method == "auto":
-        cheaper = mesh.is_cheaper(sigmas, cell, accuracy)
-        method = "p3m" if cheaper else "ewald"
+    """Three periodic directions, or vacuum along `open_direction`."""
     if method == "p3m":
-        raw = mesh.p3m(charges, positions, sigmas, cell, accuracy)
+        raw = mesh.p3m(charges, positions, sigmas, cell, accuracy, open_direction)
     else:
         from equicalc import _core
 
+        cell = lattice.reduction(cell) @ cell
         edge, threads = lattice.wave_range(sigmas, accuracy), torch.get_num_threads()
         raw = _core.coulomb_bulk(charges, positions, sigmas, cell, *edge, atom_virials, threads)
-    return {**raw, "method": method}
+    return raw
 
 
 def _slab(
@@ -219,7 +220,8 @@ def _slab(
     E = 2 pi k_e / V (M^2 - Q sum q z^2 - Q^2 L^2 / 12); see `coulomb_energy`. Under strain the
     volume V = A L, the heights z and L follow the normal, hence dE/d(strain) = E (2 n n^T - 1).
     The strain of the vacuum itself does no work, because the sum of both parts does not depend on
-    L.
+    L. Divided by the area, the components of the virial in the plane are minus the stress of the
+    sheet (eV/A^2).
     """
     normal = np.cross(in_plane[0], in_plane[1])
     area = float(np.linalg.norm(normal))
@@ -229,8 +231,12 @@ def _slab(
     thickness = float(np.ptp(heights)) if len(heights) else 0.0
     widest = float(sigmas.max(initial=0.0))
     height = lattice.slab_height(in_plane, thickness, widest, accuracy)
+    if method == "p3m":
+        # Whole steps of the mesh: more vacuum then leaves the mesh where the atoms are as it is.
+        order, spacing = mesh.choose_spline(sigmas, accuracy)
+        height = spacing * mesh.fft_size(max(order, height / spacing))
     cell = np.array([in_plane[0], in_plane[1], normal * height])
-    raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials)
+    raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials, 2)
 
     total, dipole = float(charges.sum()), float(charges @ heights)
     spread = float(charges @ heights**2)
@@ -245,6 +251,13 @@ def _slab(
     raw["potentials"] = raw["potentials"] + potentials
     raw["forces"] = raw["forces"] + pull[:, None] * normal
     raw["virial"] = raw["virial"] + energies.sum() * shape
+    if method == "p3m":
+        # The mesh keeps its height: strains along the normal only move the atoms.
+        lever = raw["forces"].T @ (positions @ normal)
+        flat = np.eye(3) - np.outer(normal, normal)
+        moved = np.outer(flat @ lever, normal)
+        along = (normal @ lever) * np.outer(normal, normal)
+        raw["virial"] = flat @ raw["virial"] @ flat + moved + moved.T + along
     if atom_virials:
         raw["atom_virials"] = raw["atom_virials"] + energies[:, None, None] * shape
     return raw
