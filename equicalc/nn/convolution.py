@@ -74,6 +74,10 @@ class EquivariantConvolution(torch.nn.Module):
     """
 
     coupling: torch.Tensor
+    rows: torch.Tensor
+    entries: torch.Tensor
+    terms: torch.Tensor
+    coefficients: torch.Tensor
 
     def __init__(self, n_radial: int, l_max: int, channels: int, parity: bool):
         super().__init__()
@@ -87,9 +91,28 @@ class EquivariantConvolution(torch.nn.Module):
                 l1, l2, l3
             )
         self.register_buffer("coupling", coupling, persistent=False)
+        self._add_sparse_tables(coupling)
         self.weight = torch.nn.Parameter(
             torch.randn(n_radial, len(paths), channels) / math.sqrt(n_radial)
         )
+        self.fused = True
+
+    @torch.jit.unused
+    def _add_sparse_tables(self, coupling: torch.Tensor) -> None:
+        """Add the same couplings as rows (path, m3) of entries m2 of terms m1, for the operator."""
+        path, m3, m2, m1 = torch.nonzero(coupling.permute(0, 3, 2, 1), as_tuple=True)
+        entry, of_term = torch.unique(torch.stack([path, m3, m2]), dim=1, return_inverse=True)
+        row, of_entry = torch.unique(entry[:2], dim=1, return_inverse=True)
+        rows = torch.zeros(3, row.shape[1] + 1, dtype=torch.int64)
+        rows[0, 1:] = torch.bincount(of_entry, minlength=row.shape[1]).cumsum(0)
+        rows[1:, :-1] = row
+        entries = torch.zeros(2, entry.shape[1] + 1, dtype=torch.int64)
+        entries[0, 1:] = torch.bincount(of_term, minlength=entry.shape[1]).cumsum(0)
+        entries[1, :-1] = entry[2]
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("entries", entries, persistent=False)
+        self.register_buffer("terms", m1, persistent=False)
+        self.register_buffer("coefficients", coupling[path, m1, m2, m3], persistent=False)
 
     def forward(
         self,
@@ -100,6 +123,19 @@ class EquivariantConvolution(torch.nn.Module):
         n_local: int,
     ) -> torch.Tensor:
         """Return messages ``[n_local, M, C]`` from sender features ``[n_total, M, C]``."""
+        if self.fused and not x.is_cuda:
+            return torch.ops.equicalc.equivariant_convolution(
+                x,
+                radial,
+                harmonics,
+                self.weight,
+                edge_index,
+                n_local,
+                self.rows,
+                self.entries,
+                self.terms,
+                self.coefficients,
+            )
         sender = x.index_select(0, edge_index[1])
         weight = torch.einsum("eb,bpc->epc", radial, self.weight)
         rotation = torch.einsum("em,pmno->epon", harmonics, self.coupling)

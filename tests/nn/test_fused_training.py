@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from equicalc.nn import EquiNetwork, NetworkConfig
-from equicalc.nn.convolution import ScalarConvolution, SpeciesConvolution
+from equicalc.nn.convolution import (
+    EquivariantConvolution,
+    ScalarConvolution,
+    SpeciesConvolution,
+)
 from equicalc.nn.product import SymmetricProduct
 from equicalc.nn.radial import RadialBasis
 
@@ -65,6 +69,25 @@ def test_radial_moments_have_first_and_second_derivatives(
     )
 
 
+@pytest.mark.parametrize(("n_local", "n_total", "n_edges"), SHAPES)
+@pytest.mark.parametrize(("l_max", "channels"), [(0, 3), (1, 8), (2, 9), (3, 17)])
+def test_equivariant_convolutions_have_first_and_second_derivatives(
+    n_local, n_total, n_edges, l_max, channels
+):
+    module = EquivariantConvolution(3, l_max, channels, parity=l_max < 3)
+    tables = (module.rows, module.entries, module.terms, module.coefficients)
+    m, edges = (l_max + 1) ** 2, random_edges(n_local, n_total, n_edges)
+    assert_derivatives_agree_with_finite_differences(
+        lambda x, b, y, w: torch.ops.equicalc.equivariant_convolution(
+            x, b, y, w, edges, n_local, *tables
+        ),
+        leaf(n_total, m, channels),
+        leaf(n_edges, 3),
+        leaf(n_edges, m),
+        leaf(*module.weight.shape),
+    )
+
+
 @pytest.mark.parametrize("n_atoms", [0, 1, 5])
 @pytest.mark.parametrize(("l_max", "channels"), [(0, 3), (1, 8), (2, 9), (3, 17)])
 def test_couplings_have_first_and_second_derivatives(n_atoms, l_max, channels):
@@ -102,7 +125,7 @@ def loss_gradients(module, inputs, arguments, fused):
     energy = (out.double() * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()
     forces = torch.autograd.grad(energy, leaves, create_graph=True)
     loss = energy + sum((f.double() - 0.1).square().sum() for f in forces)
-    wanted = [*module.parameters(), *leaves]
+    wanted = [*(p for p in module.parameters() if p.requires_grad), *leaves]
     found = torch.autograd.grad(loss, wanted, allow_unused=True)
     return [torch.zeros_like(w) if g is None else g for g, w in zip(found, wanted, strict=True)]
 
@@ -133,6 +156,17 @@ def test_loss_gradients_of_a_scalar_convolution_are_those_of_its_torch_expressio
 ):
     module, edges = ScalarConvolution(4, 2, 9), random_edges(n_local, n_total, n_edges)
     inputs = [torch.randn(n_total, 9, 9), torch.randn(n_edges, 4), torch.randn(n_edges, 9)]
+    assert_loss_gradients_agree(module, inputs, (edges, n_local))
+
+
+@pytest.mark.parametrize(("n_local", "n_total", "n_edges"), SHAPES)
+@pytest.mark.parametrize(("l_max", "parity"), [(0, True), (1, False), (2, True), (3, False)])
+def test_loss_gradients_of_an_equivariant_convolution_are_those_of_its_torch_expression(
+    n_local, n_total, n_edges, l_max, parity
+):
+    module = EquivariantConvolution(4, l_max, 9, parity)
+    m, edges = (l_max + 1) ** 2, random_edges(n_local, n_total, n_edges)
+    inputs = [torch.randn(n_total, m, 9), torch.randn(n_edges, 4), torch.randn(n_edges, m)]
     assert_loss_gradients_agree(module, inputs, (edges, n_local))
 
 
@@ -208,6 +242,8 @@ def test_derivatives_are_the_same_bits_for_any_number_of_threads():
     x, b, y = torch.randn(n, 9, 16), torch.randn(3000, 6), torch.randn(3000, 9)
     product = SymmetricProduct(2, 16, 2, 3, parity=True).couplings[1]
     tables = (product.rows, product.terms, product.coefficients)
+    full = EquivariantConvolution(6, 2, 16, parity=True)
+    of_full = (full.rows, full.entries, full.terms, full.coefficients)
     operators = torch.ops.equicalc
     cases = [
         (lambda y, b: operators.outer_sum(y, b, edges, n), [y, b]),
@@ -215,6 +251,10 @@ def test_derivatives_are_the_same_bits_for_any_number_of_threads():
         (
             lambda a, b, w: operators.couple(a, b, species, w, *tables),
             [x, x.flip(0), product.weight.detach()],
+        ),
+        (
+            lambda x, b, y, w: operators.equivariant_convolution(x, b, y, w, edges, n, *of_full),
+            [x, b, y, full.weight.detach()],
         ),
     ]
     before = torch.get_num_threads()
