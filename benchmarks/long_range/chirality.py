@@ -123,8 +123,10 @@ def readouts(seed: int) -> dict[str, tuple[Readout, list[torch.nn.Parameter]]]:
     }
 
 
-def train(readout: Readout, parameters: list, frames, hands: torch.Tensor, epochs: int) -> list:
-    """Train on handedness with the logistic loss; returns the loss of every epoch."""
+def train(
+    readout: Readout, parameters: list, frames, hands: torch.Tensor, epochs: int
+) -> tuple[list[float], Readout]:
+    """Train on handedness with the logistic loss; returns it per epoch, and the scaled readout."""
     parameters = [p for p in parameters if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=5e-3)
     size = 20
@@ -144,7 +146,7 @@ def train(readout: Readout, parameters: list, frames, hands: torch.Tensor, epoch
             optimizer.step()
             total += float(loss.detach()) / len(batches)
         losses.append(total)
-    return losses
+    return losses, lambda batch: gain * readout(batch)
 
 
 @torch.no_grad()
@@ -185,8 +187,8 @@ def main() -> int:
     }
     results, losses = {}, {}
     for name, (readout, parameters) in readouts(seed=1).items():
-        losses[name] = train(readout, parameters, frames, torch.from_numpy(hands), epochs)
-        results[name] = {label: judge(readout, *test) for label, test in tests.items()}
+        losses[name], scaled = train(readout, parameters, frames, torch.from_numpy(hands), epochs)
+        results[name] = {label: judge(scaled, *test) for label, test in tests.items()}
         print(f"  trained {name}: loss {losses[name][0]:.3f} -> {losses[name][-1]:.3f}", flush=True)
     return report(results, losses, tests, n_training, options.quick)
 
@@ -203,9 +205,9 @@ def report(results: dict, losses: dict, tests: dict, n_training: int, quick: boo
         "# Left or right quartz\n\n"
         f"Two readouts of the same network (8 channels, l_max 2, cutoff {CUTOFF:g} Å), trained on "
         f"the handedness of {n_training} cells of alpha quartz, rattled by {RATTLE:g} Å rms along "
-        "each axis; tests are unseen structures and the mirror image of each (turned, too). The last columns compare "
-        "the outputs for a structure, f, and for its mirror image, g, relative to the largest. "
-        "Training ends at a loss of "
+        "each axis; tests are unseen structures and the mirror image of each (turned, too). The "
+        "last columns compare the outputs for a structure, f, and for its mirror image, g, "
+        "relative to the largest. Training ends at a loss of "
         + ", ".join(f"{loss[-1]:.3f} ({name})" for name, loss in losses.items())
         + "; guessing has 0.693.\n\n"
         + markdown_table(
@@ -234,6 +236,7 @@ def draw(results: dict, losses: dict):
     axes[0, 0].legend(fontsize=8, frameon=False)
     for axis, (name, by_test) in zip(axes[0, 1:], results.items(), strict=True):
         largest = max(np.abs(r["own"]).max() for r in by_test.values())
+        axis.set_aspect("equal")
         for number, (label, r) in enumerate(by_test.items()):
             axis.scatter(
                 r["own"], r["image"], s=9, alpha=0.6, linewidths=0,
