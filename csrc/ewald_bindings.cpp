@@ -86,50 +86,60 @@ py::dict open(const Array &charges, const Array &positions, const Array &sigmas,
     return to_dict(sum, charges.size());
 }
 
-using Mesh = equicalc::CoulombMesh;
-using Spectrum = py::array_t<std::complex<double>, py::array::c_style>;
+// Arrays which the core reads and writes in place: no conversion of the argument to another type or
+// layout.
+template <class Value>
+using InPlace = py::array_t<Value, py::array::c_style>;
 
-std::unique_ptr<Mesh> make_mesh(const Array &cell, const std::array<int, 3> &points, int order,
-                                double k_inner, double k_outer, int threads) {
-    expect_shape(cell, "cell", {3, 3});
-    const equicalc::CoulombOptions options{k_inner, k_outer, false, threads};
-    return std::make_unique<Mesh>(cell.data(), points.data(), order, options);
-}
-
-Array spread(Mesh &mesh, const Array &charges, const Array &positions, const Array &sigmas) {
-    const equicalc::Charges atoms = to_charges(charges, positions, sigmas);
-    py::gil_scoped_release release;
-    mesh.set_charges(atoms);
-    py::gil_scoped_acquire acquire;
-    Array density(static_cast<py::ssize_t>(mesh.size()));
-    double *out = density.mutable_data();
-    py::gil_scoped_release again;
-    mesh.spread(out);
-    return density;
-}
-
-// In place, hence no conversion of the argument to another type or layout.
-void convolve(Mesh &mesh, Spectrum &spectrum) {
-    if (static_cast<std::size_t>(spectrum.size()) != mesh.spectrum_size()) {
-        throw std::invalid_argument("spectrum must have " + std::to_string(mesh.spectrum_size()) +
+template <class Value>
+Value *sized(InPlace<Value> &array, std::size_t size, const char *name) {
+    if (static_cast<std::size_t>(array.size()) != size) {
+        throw std::invalid_argument(std::string(name) + " must have " + std::to_string(size) +
                                     " entries");
     }
-    std::complex<double> *data = spectrum.mutable_data();
-    py::gil_scoped_release release;
-    mesh.convolve(data);
+    return array.mutable_data();
 }
 
-py::dict gather(const Mesh &mesh, const Array &potential) {
-    if (static_cast<std::size_t>(potential.size()) != mesh.size()) {
-        throw std::invalid_argument("potential must have " + std::to_string(mesh.size()) +
-                                    " entries");
-    }
-    equicalc::CoulombSum sum;
-    {
+template <class Real>
+void bind_mesh(py::module_ &module, const char *name) {
+    using Mesh = equicalc::CoulombMesh<Real>;
+    const auto make = [](const Array &cell, const std::array<int, 3> &points, int order,
+                         const std::vector<double> &widths, double k_inner, double k_outer,
+                         int threads) {
+        expect_shape(cell, "cell", {3, 3});
+        const equicalc::CoulombOptions options{k_inner, k_outer, false, threads};
         py::gil_scoped_release release;
-        sum = mesh.gather(potential.data());
-    }
-    return to_dict(sum, static_cast<py::ssize_t>(sum.potentials.size()));
+        return std::make_unique<Mesh>(cell.data(), points.data(), order, widths, options);
+    };
+    const auto spread = [](Mesh &mesh, const Array &charges, const Array &positions,
+                           const Array &sigmas, InPlace<Real> &density) {
+        const equicalc::Charges atoms = to_charges(charges, positions, sigmas);
+        Real *out = sized(density, mesh.size(), "density");
+        py::gil_scoped_release release;
+        mesh.set_charges(atoms);
+        mesh.spread(out);
+    };
+    const auto convolve = [](Mesh &mesh, InPlace<std::complex<Real>> &spectrum) {
+        std::complex<Real> *data = sized(spectrum, mesh.spectrum_size(), "spectrum");
+        py::gil_scoped_release release;
+        mesh.convolve(data);
+    };
+    const auto gather = [](const Mesh &mesh, InPlace<Real> &potential) {
+        const Real *data = sized(potential, mesh.size(), "potential");
+        equicalc::CoulombSum sum;
+        {
+            py::gil_scoped_release release;
+            sum = mesh.gather(data);
+        }
+        return to_dict(sum, static_cast<py::ssize_t>(sum.potentials.size()));
+    };
+    py::class_<Mesh>(module, name, "Sum over waves on a mesh; see csrc/mesh.h.")
+        .def(py::init(make), py::arg("cell"), py::arg("points"), py::arg("order"),
+             py::arg("widths"), py::arg("k_inner"), py::arg("k_outer"), py::arg("threads"))
+        .def("spread", spread, py::arg("charges"), py::arg("positions"), py::arg("sigmas"),
+             py::arg("density").noconvert())
+        .def("convolve", convolve, py::arg("spectrum").noconvert())
+        .def("gather", gather, py::arg("potential").noconvert());
 }
 
 }  // namespace
@@ -141,10 +151,6 @@ void bind_ewald(py::module_ &module) {
     module.def("coulomb_open", &open, py::arg("charges"), py::arg("positions"), py::arg("sigmas"),
                py::arg("atom_virials"), py::arg("threads"),
                "Sum over pairs of a cluster; see csrc/ewald.h.");
-    py::class_<Mesh>(module, "CoulombMesh", "Sum over waves on a mesh; see csrc/mesh.h.")
-        .def(py::init(&make_mesh), py::arg("cell"), py::arg("points"), py::arg("order"),
-             py::arg("k_inner"), py::arg("k_outer"), py::arg("threads"))
-        .def("spread", &spread, py::arg("charges"), py::arg("positions"), py::arg("sigmas"))
-        .def("convolve", &convolve, py::arg("spectrum").noconvert())
-        .def("gather", &gather, py::arg("potential"));
+    bind_mesh<double>(module, "CoulombMesh");
+    bind_mesh<float>(module, "CoulombMeshSingle");
 }

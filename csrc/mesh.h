@@ -21,56 +21,59 @@
 #include <vector>
 
 #include "ewald.h"
+#include "mesh_filter.h"
 #include "waves.h"
 
 namespace equicalc {
 
 constexpr int kMaxSplineOrder = 8;
 
+// Real is the type of meshes and spectra; results are sums in double.
+template <class Real>
 class CoulombMesh {
   public:
-    // `points` along the three vectors (rows) of `cell`; `order` nodes of the spline per direction.
-    // Throws std::invalid_argument when the order is not offered or a direction has fewer points.
-    CoulombMesh(const double *cell, const int *points, int order, const CoulombOptions &options);
+    // `points` along the three vectors (rows) of `cell`; `order` nodes of the spline per direction;
+    // `sigmas` the different widths, ascending. Throws std::invalid_argument when the order is not
+    // offered or a direction has fewer points.
+    CoulombMesh(const double *cell, const int *points, int order, std::vector<double> sigmas,
+                const CoulombOptions &options);
 
-    // The charges of the next three calls; spline weights are kept.
+    // The charges of the next calls, with widths of the constructor.
     void set_charges(const Charges &atoms);
 
-    std::size_t groups() const { return groups_.size(); }  // different widths
-    std::size_t size() const;           // points of all meshes [groups][n0][n1][n2]
-    std::size_t spectrum_size() const;  // of the half spectra [groups][n0][n1][n2 / 2 + 1]
+    std::size_t size() const;           // points of all meshes [widths][n0][n1][n2]
+    std::size_t spectrum_size() const;  // of the half spectra [widths][n0][n1][n2 / 2 + 1]
 
     // Charges on the meshes.
-    void spread(double *mesh) const;
+    void spread(Real *mesh) const;
 
     // Spectra of the charges (sums without normalisation) -> spectra of the potentials, in place.
-    void convolve(std::complex<double> *spectrum);
+    void convolve(std::complex<Real> *spectra);
 
     // From the meshes of the potentials (inverse transforms without normalisation) to the results;
     // no virials per atom.
-    CoulombSum gather(const double *mesh) const;
+    CoulombSum gather(const Real *mesh) const;
 
   private:
+    template <int Order>
+    void make_splines(const double *positions);
     void sort_into_bins();
-    template <int Order>
-    void spread_order(double *mesh) const;
-    template <int Order>
-    void gather_order(const double *mesh, CoulombSum &result) const;
 
     double cell_[9];
     int points_[3];
     int order_;
+    Reciprocal reciprocal_;
     CoulombOptions options_;
+    std::vector<double> widths_;
+    MeshFilter<Real> filter_;
     std::vector<double> charges_, sigmas_;
     WidthGroups groups_;
     std::vector<int> base_;               // [n][3] first mesh point of an atom's spline
-    std::vector<double> weights_;         // [n][3][order] spline at its mesh points
-    std::vector<double> slopes_;          // [n][3][order] and its derivative
+    std::vector<Real> weights_;           // [n][3][8] spline at its mesh points, then zeros
+    std::vector<Real> slopes_;            // [n][3][8] and its derivative
     std::vector<std::size_t> bins_;       // atoms sorted by width and base_[0] ...
-    std::vector<std::size_t> bin_start_;  // ... [groups n0 + 1]
+    std::vector<std::size_t> bin_start_;  // ... [widths n0 + 1]
     double energy_ = 0.0;
-    std::vector<double>
-        self_;  // [groups] potential per charge which makes up for its own on the mesh
     double virial_[9] = {};
 };
 

@@ -31,6 +31,7 @@ def equilibrate(
     tolerance: float = 1e-8,
     start: npt.ArrayLike | None = None,
     atom_virials: bool = False,
+    single: bool = False,
 ) -> tuple[Array, CoulombResult]:
     """Charges which minimise sum chi q + sum eta q^2 / 2 + E_Coulomb(q) at their total charge.
 
@@ -43,8 +44,8 @@ def equilibrate(
     chi, eta
         [N], electronegativity in V and hardness in V/e, eta > 0. A minimum exists for
         eta_i > k_e / (sigma_i sqrt(pi)).
-    positions, cell, pbc, sigma, accuracy, method, atom_virials
-        As in `solve`.
+    positions, cell, pbc, sigma, accuracy, method, atom_virials, single
+        As in `solve`; `single` reaches a tolerance of 1e-5 or so, its rounding.
     total_charge
         Sum of the charges, e.
     tolerance
@@ -85,7 +86,7 @@ def equilibrate(
         )
 
     def coulomb(charges: Array, virials: bool = False) -> CoulombResult:
-        return solve(charges, positions, cell, pbc, sigma, accuracy, method, virials)
+        return solve(charges, positions, cell, pbc, sigma, accuracy, method, virials, single)
 
     if start is None:
         first = -arrays[0] / arrays[1]

@@ -9,8 +9,10 @@ blended with a smooth weight, whose slope is part of the virial: energy and stre
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +36,10 @@ SPACINGS: dict[int, tuple[float, ...]] = {
 BEST_ACCURACY = ACCURACIES[-1]
 
 # Rough costs in nanoseconds, only to choose between solvers and splines: one mesh point through
-# both transforms, one of the order^3 points of an atom in spreading and gathering, one atom with
-# one wave in the exact sum, and what a call of the mesh costs at least.
-COST_POINT = 20.0
-COST_SPLINE = 2.5
+# both transforms, one of the order^2 rows of points of an atom in spreading and gathering, one atom
+# with one wave in the exact sum, and what a call of the mesh costs at least.
+COST_POINT = 15.0
+COST_SPLINE = 13.0
 COST_WAVE = 4.0
 COST_CALL = 2e5
 # The choices take the volume per atom (angstrom^3) of a usual solid or liquid, not that of the
@@ -52,7 +54,7 @@ MOST_WIDTHS = 32
 BLEND = 0.01
 # Skewed cells are blended with the less skewed one of the same lattice while a vector's component
 # along another lies between these parts of it.
-SKEW = (0.65, 0.7)
+SKEW = (0.55, 0.6)
 
 Array = npt.NDArray[np.float64]
 
@@ -84,6 +86,7 @@ def p3m(
     cell: Array,
     accuracy: float,
     open_direction: int | None = None,
+    single: bool = False,
 ) -> dict[str, Any]:
     """Energy, potentials, forces and virial of a periodic cell on a mesh.
 
@@ -97,6 +100,8 @@ def p3m(
         As in `solve`.
     open_direction
         Cell vector whose length is free (vacuum), orthogonal to the others: it is not blended.
+    single
+        Whether meshes and transforms are float32.
 
     Returns
     -------
@@ -123,7 +128,7 @@ def p3m(
     order, spacing = choose_spline(sigmas, accuracy)
     result: dict[str, Any] = {"virial": np.zeros((3, 3)), "atom_virials": None}
     for mesh in blended_meshes(cell, order, spacing, open_direction):
-        raw = mesh_sum(charges, positions, sigmas, mesh.cell, mesh.points, order, accuracy)
+        raw = mesh_sum(charges, positions, sigmas, mesh.cell, mesh.points, order, accuracy, single)
         for name in ("energy", "potentials", "forces", "virial"):
             result[name] = result.get(name, 0.0) + mesh.weight * raw[name]
         result["virial"] -= raw["energy"] * mesh.slope
@@ -138,18 +143,55 @@ def mesh_sum(
     points: tuple[int, ...],
     order: int,
     accuracy: float,
+    single: bool = False,
 ) -> dict[str, Any]:
     """Result of a given mesh: `points` along the cell vectors, splines of `order`. See `p3m`."""
+    edge, threads = lattice.wave_range(sigmas, accuracy), torch.get_num_threads()
+    widths = tuple(np.unique(sigmas).tolist()) or (1.0,)
+    core = _core_mesh(cell.tobytes(), tuple(points), order, widths, edge, threads, single)
+    buffers = _buffers(len(widths), tuple(points), single)
+    with buffers.lock:
+        core.spread(charges, positions, sigmas, buffers.density.numpy())
+        torch.fft.rfftn(buffers.density, dim=(1, 2, 3), out=buffers.spectrum)
+        core.convolve(buffers.spectrum.numpy())
+        torch.fft.irfftn(
+            buffers.spectrum, s=points, dim=(1, 2, 3), norm="forward", out=buffers.density
+        )
+        result: dict[str, Any] = core.gather(buffers.density.numpy())
+    return result
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """Meshes [widths, n0, n1, n2] and spectra, kept because fresh memory costs more than sums."""
+
+    density: torch.Tensor
+    spectrum: torch.Tensor
+    lock: threading.Lock
+
+
+@functools.lru_cache(maxsize=4)
+def _buffers(n_widths: int, points: tuple[int, ...], single: bool) -> _Buffers:
+    density = torch.zeros(n_widths, *points, dtype=torch.float32 if single else torch.float64)
+    spectrum = torch.fft.rfftn(density, dim=(1, 2, 3)).contiguous()
+    return _Buffers(density, spectrum, threading.Lock())
+
+
+@functools.lru_cache(maxsize=4)
+def _core_mesh(
+    cell: bytes,
+    points: tuple[int, ...],
+    order: int,
+    widths: tuple[float, ...],
+    edge: tuple[float, float],
+    threads: int,
+    single: bool,
+) -> Any:
+    """Mesh of the core with its tables, which hold as long as the cell does."""
     from equicalc import _core
 
-    edge, threads = lattice.wave_range(sigmas, accuracy), torch.get_num_threads()
-    mesh = _core.CoulombMesh(cell, points, order, *edge, threads)
-    density = torch.from_numpy(mesh.spread(charges, positions, sigmas)).reshape(-1, *points)
-    spectrum = torch.fft.rfftn(density, dim=(1, 2, 3)).contiguous()
-    mesh.convolve(spectrum.numpy())
-    potential = torch.fft.irfftn(spectrum, s=points, dim=(1, 2, 3), norm="forward").contiguous()
-    result: dict[str, Any] = mesh.gather(potential.numpy())
-    return result
+    kind = _core.CoulombMeshSingle if single else _core.CoulombMesh
+    return kind(np.frombuffer(cell).reshape(3, 3), points, order, widths, *edge, threads)
 
 
 def choose_spline(sigmas: Array, accuracy: float) -> tuple[int, float]:
@@ -169,7 +211,7 @@ def mesh_cost(sigmas: Array, order: int, spacing: float) -> float:
     """Rough cost of the mesh in nanoseconds, for the usual volume per atom."""
     points = len(sigmas) * USUAL_VOLUME / spacing**3
     transforms = COST_POINT * max(1, len(np.unique(sigmas))) * points
-    return COST_CALL + transforms + COST_SPLINE * len(sigmas) * order**3
+    return COST_CALL + transforms + COST_SPLINE * len(sigmas) * order**2
 
 
 def is_cheaper(sigmas: Array, accuracy: float) -> bool:

@@ -60,6 +60,7 @@ def solve(
     accuracy: float = 1e-6,
     method: str = "auto",
     atom_virials: bool = False,
+    single: bool = False,
 ) -> CoulombResult:
     """Coulomb energy of Gaussian charges and its derivatives, without automatic differentiation.
 
@@ -90,6 +91,9 @@ def solve(
         "auto", "ewald", "p3m" or "direct".
     atom_virials
         Whether to share the virial among the atoms; not with "p3m".
+    single
+        Whether "p3m" works in float32: up to half the time, and rounding of 1e-7 of energies and
+        forces. Fit for dynamics, not for finite differences. The other solvers take no notice.
 
     Raises
     ------
@@ -109,10 +113,10 @@ def solve(
         threads = torch.get_num_threads()
         raw = _core.coulomb_open(charges, positions, sigmas, atom_virials, threads)
     elif kind is Boundary.BULK:
-        raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials)
+        raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials, single=single)
     else:
         in_plane = cell[np.asarray(pbc, dtype=bool)]
-        raw = _slab(charges, positions, sigmas, in_plane, accuracy, method, atom_virials)
+        raw = _slab(charges, positions, sigmas, in_plane, accuracy, method, atom_virials, single)
     return CoulombResult(
         energy=float(raw["energy"]),
         potentials=raw["potentials"],
@@ -193,10 +197,11 @@ def _bulk(
     method: str,
     atom_virials: bool,
     open_direction: int | None = None,
+    single: bool = False,
 ) -> dict[str, Any]:
     """Three periodic directions, or vacuum along `open_direction`."""
     if method == "p3m":
-        raw = mesh.p3m(charges, positions, sigmas, cell, accuracy, open_direction)
+        raw = mesh.p3m(charges, positions, sigmas, cell, accuracy, open_direction, single)
     else:
         from equicalc import _core
 
@@ -214,6 +219,7 @@ def _slab(
     accuracy: float,
     method: str,
     atom_virials: bool,
+    single: bool,
 ) -> dict[str, Any]:
     """Two periodic directions: the bulk sum with vacuum, plus what removes the periodic copies.
 
@@ -236,7 +242,7 @@ def _slab(
         order, spacing = mesh.choose_spline(sigmas, accuracy)
         height = spacing * mesh.fft_size(max(order, height / spacing))
     cell = np.array([in_plane[0], in_plane[1], normal * height])
-    raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials, 2)
+    raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials, 2, single)
 
     total, dipole = float(charges.sum()), float(charges @ heights)
     spread = float(charges @ heights**2)

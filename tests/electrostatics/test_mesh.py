@@ -20,17 +20,23 @@ def rms(values):
     return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
 
 
+def core_mesh(system, points, order, sigma=SIGMA, threads=1):
+    """The mesh of the core, and its charges on it [widths, n0, n1, n2]."""
+    sigmas = np.broadcast_to(sigma, len(system.charges)).astype(float)
+    widths = np.unique(sigmas)
+    edge = lattice.wave_range(sigmas, 1e-10)
+    core = _core.CoulombMesh(system.cell, points, order, widths, *edge, threads)
+    density = np.zeros((len(widths), *points))
+    core.spread(system.charges, system.positions, sigmas, density)
+    return core, density
+
+
 def mesh_sum(system, points, order, sigma=SIGMA, threads=1):
     """Result of the core for a mesh of our own choice."""
-    sigmas = np.broadcast_to(sigma, len(system.charges)).astype(float)
-    core = _core.CoulombMesh(
-        system.cell, points, order, *lattice.wave_range(sigmas, 1e-10), threads
-    )
-    density = torch.from_numpy(core.spread(system.charges, system.positions, sigmas))
-    spectrum = torch.fft.rfftn(density.reshape(-1, *points), dim=(1, 2, 3)).contiguous()
-    core.convolve(spectrum.numpy())
-    potential = torch.fft.irfftn(spectrum, s=points, dim=(1, 2, 3), norm="forward").contiguous()
-    return core.gather(potential.numpy())
+    core, density = core_mesh(system, points, order, sigma, threads)
+    spectrum = np.fft.rfftn(density, axes=(1, 2, 3))
+    core.convolve(spectrum)
+    return core.gather(np.fft.irfftn(spectrum, s=points, axes=(1, 2, 3), norm="forward"))
 
 
 @pytest.mark.parametrize("accuracy", [1e-2, 1e-4, 1e-6, 1e-8])
@@ -158,10 +164,8 @@ def test_result_does_not_depend_on_the_number_of_threads(random_system):
 def test_total_charge_on_the_mesh_is_the_total_charge(random_system, points):
     # Odd and even sizes, and meshes on which the splines wrap around.
     system = random_system(6, 0.7, seed=7)
-    core = _core.CoulombMesh(system.cell, points, 5, 4.0, 4.2, 1)
-    assert core.spread(system.charges, system.positions, np.ones(6)).sum() == pytest.approx(
-        0.7, abs=1e-12
-    )
+    _, density = core_mesh(system, points, 5)
+    assert density.sum() == pytest.approx(0.7, abs=1e-12)
 
 
 def test_atoms_exactly_on_cell_faces_are_handled(random_system):
@@ -190,6 +194,31 @@ def test_auto_keeps_the_exact_sum_where_the_mesh_cannot_follow(random_system):
     assert solve(*arguments, 1e-6, atom_virials=True).method == "ewald"
 
 
+@pytest.mark.parametrize("pbc", [BULK, SLAB], ids=["bulk", "slab"])
+@pytest.mark.parametrize("sigma", [SIGMA, np.resize([0.8, 1.1], 200)], ids=["one", "widths"])
+def test_float32_mesh_is_right_to_float32(random_system, pbc, sigma):
+    system = random_system(200, 0.5, seed=12)
+    arguments = system.charges, system.positions, system.cell, pbc, sigma, 1e-5, "p3m"
+    double, single = solve(*arguments), solve(*arguments, single=True)
+    # Ten units in the last place of values of some tens of eV.
+    assert single.energy == pytest.approx(double.energy, abs=1e-3)
+    assert rms(single.forces - double.forces) < 1e-5
+    np.testing.assert_allclose(single.potentials, double.potentials, atol=1e-4)
+    # Where meshes are blended, the difference of their energies counts up to two hundred times.
+    np.testing.assert_allclose(single.virial, double.virial, atol=3e-2)
+    assert single.forces.dtype == np.float64
+
+
+def test_mesh_of_a_repeated_cell_is_not_changed_by_what_came_between(random_system):
+    first, second = random_system(20, seed=13), random_system(20, seed=14)
+    runs = []
+    for system in (first, second, first):
+        arguments = system.charges, system.positions, system.cell, BULK, SIGMA, 1e-4, "p3m"
+        runs.append(solve(*arguments))
+    assert runs[0].energy == runs[2].energy
+    assert np.array_equal(runs[0].forces, runs[2].forces)
+
+
 def test_no_atoms_have_no_energy_on_a_mesh():
     result = solve(np.zeros(0), np.zeros((0, 3)), np.eye(3), BULK, SIGMA, 1e-5, "p3m")
     assert result.energy == 0.0
@@ -213,11 +242,15 @@ def test_what_the_mesh_cannot_do_is_refused(random_system):
     with pytest.raises(ValueError, match="'p3m' needs a periodic system"):
         solve(*arguments, (False, False, False), SIGMA, 1e-5, "p3m")
     with pytest.raises(ValueError, match="order of the spline must lie between 3 and 8; found 9"):
-        _core.CoulombMesh(system.cell, [16, 16, 16], 9, 3.0, 3.2, 1)
+        _core.CoulombMesh(system.cell, [16, 16, 16], 9, [1.0], 3.0, 3.2, 1)
     with pytest.raises(ValueError, match="needs as many points in each direction; found 4"):
-        _core.CoulombMesh(system.cell, [16, 4, 16], 5, 3.0, 3.2, 1)
-    core = _core.CoulombMesh(system.cell, [8, 8, 8], 5, 3.0, 3.2, 1)
-    core.spread(system.charges, system.positions, np.ones(4))
+        _core.CoulombMesh(system.cell, [16, 4, 16], 5, [1.0], 3.0, 3.2, 1)
+    core, density = core_mesh(system, [8, 8, 8], 5)
+    atoms = system.charges, system.positions
+    with pytest.raises(ValueError, match="found 2 different ones, expected 1"):
+        core.spread(*atoms, np.array([1.0, 1.0, 2.0, 1.0]), density)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        core.spread(*atoms, np.ones(4), density.astype(np.float32))
     with pytest.raises(ValueError, match="potential must have 512 entries"):
         core.gather(np.zeros(5))
     with pytest.raises(ValueError, match="spectrum must have 320 entries"):

@@ -168,3 +168,43 @@ def test_equal_vectors_do_not_change_their_points_at_the_same_time():
     for edge in np.linspace(10.0, 14.0, 2000):
         most = max(most, len(mesh.blended_meshes(edge * np.eye(3), 5, 0.5)))
     assert most == 2
+
+
+@pytest.mark.parametrize("pbc", [BULK, SLAB], ids=["bulk", "slab"])
+@pytest.mark.parametrize(
+    ("method", "accuracy", "tolerance"), [("ewald", 1e-12, 1e-9), ("p3m", 1e-6, 2e-5)]
+)
+def test_very_skewed_cells_have_the_energy_and_forces_of_their_lattice(
+    random_system, pbc, method, accuracy, tolerance
+):
+    rng = np.random.default_rng(4)
+    for seed in range(8):
+        atoms = random_system(12, seed=seed, skew=0.2)
+        arguments = pbc, np.resize(SIGMA, 12), 1e-12, "ewald"
+        exact = solve(atoms.charges, atoms.positions, atoms.cell, *arguments)
+        matrix = np.eye(3)
+        for _ in range(6):
+            i, j = rng.choice(sum(pbc), 2, replace=False)
+            matrix[i] += rng.integers(-6, 7) * matrix[j]
+        arguments = pbc, np.resize(SIGMA, 12), accuracy, method
+        found = solve(atoms.charges, atoms.positions, matrix @ atoms.cell, *arguments)
+        assert found.energy == pytest.approx(exact.energy, abs=12 * tolerance)
+        error = np.sqrt(((found.forces - exact.forces) ** 2).sum(1).mean())
+        assert error < tolerance
+        flat = slice(0, sum(pbc))
+        np.testing.assert_allclose(
+            found.virial[flat, flat], exact.virial[flat, flat], atol=24 * tolerance
+        )
+
+
+@pytest.mark.parametrize("angle", [2.0, 15.0, 178.0])
+def test_flat_cells_have_the_energy_of_a_supercell(angle):
+    turn = np.radians(angle)
+    cell = np.array([[10.0, 0, 0], [10 * np.cos(turn), 10 * np.sin(turn), 0], [3.0, 2.0, 9.0]])
+    rng = np.random.default_rng(5)
+    charges, positions = rng.normal(size=6), rng.random((6, 3)) @ cell
+    single = solve(charges, positions, cell, BULK, 1.0, 1e-12).energy
+    copies = np.vstack([positions, positions + cell[1] - cell[0]])
+    twice = np.array([cell[0], 2 * (cell[1] - cell[0]), cell[2]])
+    double = solve(np.tile(charges, 2), copies, twice, BULK, 1.0, 1e-12).energy
+    assert double == pytest.approx(2 * single, abs=1e-9)

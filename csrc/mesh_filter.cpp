@@ -1,0 +1,265 @@
+#include "mesh_filter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "waves.h"
+
+namespace equicalc {
+namespace {
+
+// The window of the spline U(h) = sinc^p(h / n) along one direction, and what folds onto it from
+// the images m of the mesh: U^2 / (sum_m U^2)^2 and U^2 / sum_m U^2. The sum over m is the Fourier
+// series of the spline of twice the order at the integers.
+void make_window(int n, int order, std::vector<double> &influence, std::vector<double> &kept) {
+    std::vector<double> twice(2 * order);
+    spline_values(0.0, 2 * order, twice.data());
+    influence.resize(n);
+    kept.resize(n);
+    for (int i = 0; i < n; ++i) {
+        const int h = 2 * i > n ? i - n : i;
+        double sum = twice[order];
+        for (int j = 1; j < order; ++j) {
+            sum += 2.0 * twice[order + j] * std::cos(2.0 * kPi * h * j / n);
+        }
+        const double x = kPi * h / n;
+        const double sinc = h == 0 ? 1.0 : std::sin(x) / x;
+        kept[i] = std::pow(sinc, 2 * order) / sum;
+        influence[i] = kept[i] / sum;
+    }
+}
+
+int signed_index(int i, int n) { return 2 * i > n ? i - n : i; }
+
+// Power of a row of the half spectrum of one width, weighted; the row is filtered. The sums run
+// over its inner waves, which stand for k and -k.
+template <class Real>
+inline __attribute__((always_inline)) void filter_row(Real *row, const Real *value,
+                                                      const Real *slope, int n, double *sums) {
+    double energy = 0.0, stress = 0.0, first = 0.0, second = 0.0;
+#pragma omp simd reduction(+ : energy, stress, first, second)
+    for (int z = 0; z < n; ++z) {
+        const Real re = row[2 * z], im = row[2 * z + 1];
+        const Real power = re * re + im * im;
+        const double s = static_cast<double>(slope[z] * power), h = z;
+        energy += static_cast<double>(value[z] * power);
+        stress += s;
+        first += h * s;
+        second += h * h * s;
+        row[2 * z] = value[z] * re;
+        row[2 * z + 1] = value[z] * im;
+    }
+    sums[0] = energy;
+    sums[1] = stress;
+    sums[2] = first;
+    sums[3] = second;
+}
+
+EQUICALC_VECTOR
+void filter(float *row, const float *value, const float *slope, int n, double *sums) {
+    filter_row(row, value, slope, n, sums);
+}
+
+EQUICALC_VECTOR
+void filter(double *row, const double *value, const double *slope, int n, double *sums) {
+    filter_row(row, value, slope, n, sums);
+}
+
+}  // namespace
+
+template <class Real>
+MeshFilter<Real>::MeshFilter(const double *cell, const int *points, int order,
+                             std::vector<double> sigmas, const CoulombOptions &options)
+    : order_(order), threads_(options.threads), options_(options), sigmas_(std::move(sigmas)) {
+    const Reciprocal reciprocal = make_reciprocal(cell);
+    prefactor_ = 2.0 * kPi * kCoulomb / reciprocal.volume;
+    for (int a = 0; a < 3; ++a) {
+        points_[a] = points[a];
+        std::copy(reciprocal.inverse[a], reciprocal.inverse[a] + 3, inverse_[a]);
+        make_window(points[a], order, influence_[a], kept_[a]);
+    }
+    value_.resize(points_of_spectrum());
+    slope_.resize(points_of_spectrum());
+    damping_.resize(sigmas_.size() > 1 ? sigmas_.size() * points_of_spectrum() : 0);
+    // Per plane, added up in order afterwards: independent of the number of threads.
+    std::vector<std::vector<Self>> planes(points_[0], std::vector<Self>(sigmas_.size()));
+#pragma omp parallel for num_threads(threads_) schedule(dynamic, 1)
+    for (int x = 0; x < points_[0]; ++x) {
+        fill_plane(x, planes[x]);
+    }
+    selves_.resize(sigmas_.size());
+    for (std::size_t g = 0; g < sigmas_.size(); ++g) {
+        for (const auto &plane : planes) {
+            selves_[g].potential += 2.0 * prefactor_ * plane[g].potential;
+            for (int c = 0; c < 9; ++c) {
+                selves_[g].virial[c] += 2.0 * prefactor_ * plane[g].virial[c];
+            }
+        }
+        for (int x = 0; x < 3; ++x) {
+            selves_[g].virial[4 * x] += 0.5 * selves_[g].potential;
+        }
+    }
+}
+
+template <class Real>
+std::size_t MeshFilter<Real>::points_of_spectrum() const {
+    return static_cast<std::size_t>(points_[0]) * points_[1] * (points_[2] / 2 + 1);
+}
+
+template <class Real>
+void MeshFilter<Real>::fill_plane(int x, std::vector<Self> &selves) {
+    const int ny = points_[1], nz = points_[2], half = nz / 2 + 1;
+    const int hx = signed_index(x, points_[0]);
+    for (int y = 0; y < ny; ++y) {
+        const int hy = signed_index(y, ny);
+        for (int z = 0; z < half; ++z) {
+            const std::size_t at = (static_cast<std::size_t>(x) * ny + y) * half + z;
+            double k[3], k_sq = 0.0;
+            for (int a = 0; a < 3; ++a) {
+                const double *b = inverse_[a];
+                k[a] = 2.0 * kPi * (hx * b[0] + hy * b[1] + z * b[2]);
+                k_sq += k[a] * k[a];
+            }
+            const Weight weight = wave_weight(k_sq, options_);
+            if (weight.value == 0.0) {
+                continue;
+            }
+            const double f = influence_[0][x] * influence_[1][y] * influence_[2][z];
+            const double multiplicity = z == 0 || 2 * z == nz ? 1.0 : 2.0;
+            const double lost = multiplicity * (1.0 - kept_[0][x] * kept_[1][y] * kept_[2][z]);
+            double value = f * weight.value, slope = f * weight.slope;
+            for (std::size_t g = 0; g < sigmas_.size(); ++g) {
+                const double sigma_sq = sigmas_[g] * sigmas_[g];
+                const double damping = std::exp(-0.5 * sigma_sq * k_sq);
+                const double own = lost * damping * damping;
+                const double steep = own * (weight.slope - sigma_sq * weight.value);
+                selves[g].potential += own * weight.value;
+                for (int c = 0; c < 9; ++c) {
+                    selves[g].virial[c] += steep * k[c / 3] * k[c % 3];
+                }
+                if (!damping_.empty()) {
+                    damping_[g * points_of_spectrum() + at] = static_cast<Real>(damping);
+                } else {
+                    slope = damping * damping * (slope - sigma_sq * value);
+                    value *= damping * damping;
+                }
+            }
+            value_[at] = static_cast<Real>(value);
+            slope_[at] = static_cast<Real>(slope);
+        }
+    }
+}
+
+template <class Real>
+auto MeshFilter<Real>::one_width(std::complex<Real> *row, std::size_t at) const -> RowSums {
+    const int nz = points_[2], half = nz / 2 + 1;
+    // The other half of the spectrum holds the conjugates, except of the first wave and of the last
+    // of an even row.
+    const Real ends[2] = {std::norm(row[0]), std::norm(row[half - 1])};
+    double sums[4];
+    filter(reinterpret_cast<Real *>(row), &value_[at], &slope_[at], half, sums);
+    RowSums result{2.0 * sums[0], 2.0 * sums[1], 2.0 * sums[2], 2.0 * sums[3]};
+    for (int z : {0, half - 1}) {
+        if (z == 0 || 2 * z == nz) {
+            const double power = ends[z > 0], s = static_cast<double>(slope_[at + z]) * power;
+            result.energy -= static_cast<double>(value_[at + z]) * power;
+            result.stress -= s;
+            result.first -= z * s;
+            result.second -= static_cast<double>(z) * z * s;
+        }
+    }
+    return result;
+}
+
+template <class Real>
+auto MeshFilter<Real>::several_widths(std::complex<Real> *row, std::size_t at) const -> RowSums {
+    const int nz = points_[2], half = nz / 2 + 1;
+    const std::size_t spacing = points_of_spectrum();
+    RowSums result;
+    for (int z = 0; z < half; ++z) {
+        // S(k) and its derivative with respect to k^2 at fixed spectra.
+        std::complex<double> sum = 0.0, change = 0.0;
+        for (std::size_t g = 0; g < sigmas_.size(); ++g) {
+            const std::complex<Real> part = damping_[g * spacing + at + z] * row[g * spacing + z];
+            sum += std::complex<double>(part);
+            change -= 0.5 * sigmas_[g] * sigmas_[g] * std::complex<double>(part);
+        }
+        const double multiplicity = z == 0 || 2 * z == nz ? 1.0 : 2.0;
+        const double value = value_[at + z], power = std::norm(sum);
+        const double inner = sum.real() * change.real() + sum.imag() * change.imag();
+        const double s = multiplicity * (slope_[at + z] * power + 2.0 * value * inner);
+        result.energy += multiplicity * value * power;
+        result.stress += s;
+        result.first += z * s;
+        result.second += static_cast<double>(z) * z * s;
+        for (std::size_t g = 0; g < sigmas_.size(); ++g) {
+            row[g * spacing + z] = std::complex<Real>(
+                value * static_cast<double>(damping_[g * spacing + at + z]) * sum);
+        }
+    }
+    return result;
+}
+
+// Adds energy and the moments 11, 22, 33, 23, 13, 12 of h to moments[7].
+template <class Real>
+void MeshFilter<Real>::add_row(int x, int y, const RowSums &sums, double *moments) const {
+    const double h1 = signed_index(x, points_[0]), h2 = signed_index(y, points_[1]);
+    moments[0] += sums.energy;
+    moments[1] += h1 * h1 * sums.stress;
+    moments[2] += h2 * h2 * sums.stress;
+    moments[3] += sums.second;
+    moments[4] += h2 * sums.first;
+    moments[5] += h1 * sums.first;
+    moments[6] += h1 * h2 * sums.stress;
+}
+
+template <class Real>
+void MeshFilter<Real>::apply(std::complex<Real> *spectra, const std::vector<double> &squares,
+                             double &energy, double *virial) const {
+    const int nx = points_[0], ny = points_[1], half = points_[2] / 2 + 1;
+    std::vector<double> planes(7 * nx, 0.0);
+#pragma omp parallel for num_threads(threads_) schedule(static)
+    for (int x = 0; x < nx; ++x) {
+        for (int y = 0; y < ny; ++y) {
+            const std::size_t at = (static_cast<std::size_t>(x) * ny + y) * half;
+            add_row(x, y,
+                    sigmas_.size() == 1 ? one_width(spectra + at, at)
+                                        : several_widths(spectra + at, at),
+                    &planes[7 * x]);
+        }
+    }
+    double m[7] = {};
+    for (int x = 0; x < nx; ++x) {
+        for (int c = 0; c < 7; ++c) {
+            m[c] += planes[7 * x + c];
+        }
+    }
+    const double full[3][3] = {{m[1], m[6], m[5]}, {m[6], m[2], m[4]}, {m[5], m[4], m[3]}};
+    energy += prefactor_ * m[0];
+    for (int x = 0; x < 3; ++x) {
+        virial[4 * x] += prefactor_ * m[0];
+        for (int y = 0; y < 3; ++y) {
+            double sum = 0.0;
+            for (int a = 0; a < 3; ++a) {
+                for (int b = 0; b < 3; ++b) {
+                    sum += inverse_[x][a] * full[a][b] * inverse_[y][b];
+                }
+            }
+            virial[3 * x + y] += 8.0 * kPi * kPi * prefactor_ * sum;
+        }
+    }
+    for (std::size_t g = 0; g < sigmas_.size(); ++g) {
+        energy += 0.5 * squares[g] * selves_[g].potential;
+        for (int c = 0; c < 9; ++c) {
+            virial[c] += squares[g] * selves_[g].virial[c];
+        }
+    }
+}
+
+template class MeshFilter<float>;
+template class MeshFilter<double>;
+
+}  // namespace equicalc

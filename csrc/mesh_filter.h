@@ -1,0 +1,69 @@
+// The sum over waves on a mesh: from the spectra of the charges to those of the potentials.
+#pragma once
+
+#include <complex>
+#include <cstddef>
+#include <vector>
+
+#include "ewald.h"
+
+namespace equicalc {
+
+// Values of the cardinal B-spline of `order` at t, t + 1, ... for 0 <= t < 1 (values[0..order)).
+inline void spline_values(double t, int order, double *values) {
+    values[0] = t;
+    values[1] = 1.0 - t;
+    for (int k = 3; k <= order; ++k) {
+        const double scale = 1.0 / (k - 1);
+        values[k - 1] = scale * (1.0 - t) * values[k - 2];
+        for (int j = k - 2; j > 0; --j) {
+            values[j] = scale * ((t + j) * values[j] + (k - t - j) * values[j - 1]);
+        }
+        values[0] *= scale * t;
+    }
+}
+
+// Tables of one mesh, made once for a cell; formulas in mesh.h. Real is the type of the spectra.
+template <class Real>
+class MeshFilter {
+  public:
+    // `sigmas`: the different widths, each with a mesh of its own.
+    MeshFilter(const double *cell, const int *points, int order, std::vector<double> sigmas,
+               const CoulombOptions &options);
+
+    std::size_t points_of_spectrum() const;  // of one width, [n0][n1][n2 / 2 + 1]
+
+    // Spectra of the charges [widths][n0][n1][n2 / 2 + 1] -> spectra of the potentials, in place.
+    // `squares`: sum of q^2 of each width. Adds energy and virial, what is missing of the
+    // interaction of charges with themselves included.
+    void apply(std::complex<Real> *spectra, const std::vector<double> &squares, double &energy,
+               double *virial) const;
+
+    // Potential per charge which makes up for what a charge of this width misses of its own.
+    double self_potential(std::size_t width) const { return selves_[width].potential; }
+
+  private:
+    struct Self {
+        double potential = 0.0, virial[9] = {};  // the virial for a charge of 1 e
+    };
+    struct RowSums {
+        double energy = 0.0, stress = 0.0, first = 0.0, second = 0.0;  // moments of h3
+    };
+
+    void fill_plane(int x, std::vector<Self> &selves);
+    RowSums one_width(std::complex<Real> *row, std::size_t at) const;
+    RowSums several_widths(std::complex<Real> *row, std::size_t at) const;
+    void add_row(int x, int y, const RowSums &sums, double *moments) const;
+
+    int points_[3], order_, threads_;
+    double inverse_[3][3], prefactor_;
+    CoulombOptions options_;
+    std::vector<double> sigmas_;
+    std::vector<double> influence_[3], kept_[3];
+    // [n0][n1][n2 / 2 + 1] factor of the spectrum, and of |S|^2 in the stress. For one width they
+    // contain exp(-sigma^2 k^2), for several widths that stands in `damping_`.
+    std::vector<Real> value_, slope_, damping_;
+    std::vector<Self> selves_;
+};
+
+}  // namespace equicalc
