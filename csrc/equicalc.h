@@ -89,6 +89,8 @@ struct ModelInfo {
     // Electronic dielectric constant: charges that move with the atoms are sqrt(epsilon_inf)
     // times those of the Coulomb energy.
     double epsilon_inf = 1.0;
+    // D3 correction to be added, in the words of pair_style dispersion/d3; empty: none.
+    std::string dispersion;
     std::string json;  // the text of equicalc.json
 
     bool has_charges() const { return charge_model != ChargeModel::none; }

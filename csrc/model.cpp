@@ -143,6 +143,8 @@ ModelInfo read_info(const std::string &path, const torch::jit::Module &module) {
     info.formal_charges = attribute(path, module, "formal_charges", "List[int]",
                                     [](const IValue &v) { return v.toIntVector(); });
     info.epsilon_inf = number("epsilon_inf");
+    info.dispersion = attribute(path, module, "dispersion", "str",
+                                [](const IValue &v) { return v.toStringRef(); });
     return info;
 }
 

@@ -21,6 +21,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from equicalc.core import load_library
 from equicalc.data.neighbors import NeighborList
+from equicalc.dispersion import D3
 from equicalc.electrostatics.solver import METHODS
 from equicalc.errors import ConfigError, DataError, SelfCheckError, UnsupportedElementError
 from equicalc.models import resolve
@@ -151,6 +152,8 @@ class EquiCalculator(Calculator):
         self.metadata: dict[str, Any] = json.loads(self._info.json)
         self._evaluator = self._core.Evaluator(model)
         self._charge_model = ChargeModel(self._info)
+        dispersion = self.metadata.get("dispersion")
+        self._dispersion = D3(dispersion) if dispersion else None
         self._field = np.asarray(parameters["electric_field"], dtype=np.float64)
         self._neighbors = NeighborList(self._info.cutoff, parameters["skin"])
         self._species_of = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
@@ -195,7 +198,7 @@ class EquiCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled objects cannot be copied: a copy loads the file again.
-        private = {"_core", "_info", "_evaluator", "_neighbors", "_charge_model"}
+        private = {"_core", "_info", "_evaluator", "_neighbors", "_charge_model", "_dispersion"}
         return {key: value for key, value in self.__dict__.items() if key not in private}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -246,6 +249,8 @@ class EquiCalculator(Calculator):
         self.results = self._evaluate(
             self.atoms, solver, self._field, "born_effective_charges" in wanted
         )
+        if self._dispersion is not None:
+            self._add_dispersion(self.results, self._dispersion(self.atoms))
 
     @property
     def has_response(self) -> bool:
@@ -266,6 +271,11 @@ class EquiCalculator(Calculator):
                     "implemented; found electric_field = "
                     f"{self._field.tolist()}, expected (0, 0, 0)"
                 )
+        if "stresses" in wanted and self._dispersion is not None:
+            raise PropertyNotImplementedError(
+                f"model {self._info.name!r} adds a D3 correction, which has no stress per atom; "
+                "ask for stress instead of stresses"
+            )
         if "dipole" in wanted and any(pbc):
             raise PropertyNotImplementedError(
                 "the dipole of a periodic structure depends on the choice of the cell; found pbc = "
@@ -358,6 +368,15 @@ class EquiCalculator(Calculator):
             results["dipole"] = dipole
         elif all(atoms.pbc) and self._charge_model.is_polar(atoms.pbc):
             results["polarization"] = dipole
+
+    def _add_dispersion(self, results: dict[str, Any], correction: dict[str, Any]) -> None:
+        """Add D3, whose energy is shared equally among the atoms; it has no stress per atom."""
+        results["energy"] = results["free_energy"] = results["energy"] + correction["energy"]
+        results["energies"] = results["energies"] + correction["energy"] / len(results["energies"])
+        results["forces"] = results["forces"] + correction["forces"]
+        if "stress" in results:
+            results["stress"] = results["stress"] + correction["stress"]
+        results.pop("stresses", None)
 
     def _start(self, atoms: Atoms) -> Array | None:
         """Charges of the last step, from which an equilibration starts."""

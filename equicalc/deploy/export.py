@@ -72,6 +72,7 @@ def export_network(
         "training_dtype": training_dtype,
         "units": {"energy": "eV", "length": "angstrom", "charge": "e"},
         "charges": _describe_charges(copy) if config.has_charges else None,
+        "dispersion": config.dispersion,
         "reference_energies": reference,
         "level_of_theory": level_of_theory,
         "training": training or {},

@@ -24,6 +24,9 @@ class DeployedNetwork(torch.nn.Module):
         self.charge_model = config.charge_model
         self.sigmas = torch.jit.Attribute(widths(network), List[float])
         self.epsilon_inf = float(network.epsilon_inf)
+        # the words of LAMMPS' pair_style dispersion/d3
+        words = config.dispersion
+        self.dispersion = f"{words['damping']} {words['functional']}" if words else ""
         nominal = network.nominal_charges().double().tolist()
         self.nominal_charges = torch.jit.Attribute(nominal, List[float])
         formal = config.formal_charges or dict.fromkeys(config.elements, 0)

@@ -80,6 +80,9 @@ class NetworkConfig:
         Widths of single elements that differ from `sigma`.
     learn_sigma : bool
         Train the width of every element, starting from these.
+    dispersion : dict of str to str, optional
+        D3 correction that the network's energies do not contain and front ends add:
+        ``{functional: pbe, damping: bj}``.
     """
 
     elements: list[str] = field(default_factory=list)
@@ -101,6 +104,7 @@ class NetworkConfig:
     sigma: float = 1.0
     sigmas: dict[str, float] | None = None
     learn_sigma: bool = False
+    dispersion: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         limits = {"n_layers": (1, 8), "l_max": (0, L_MAX_SUPPORTED), "correlation": (1, 4)}

@@ -13,6 +13,7 @@ from typing import Any, Union
 import yaml
 
 from equicalc.data.structures import LABELS
+from equicalc.dispersion import check as check_dispersion
 from equicalc.errors import ConfigError
 from equicalc.train.loss import TERMS
 from equicalc.train.settings import SECTIONS, Config
@@ -242,6 +243,8 @@ def _check_response(config: Config, source: str) -> None:
                 f"{source}: loss.{term} needs charges that have a polarisation in a crystal; "
                 f"found model.charge_model: {model}, set model.charge_model: transferred"
             )
+    if config.model.dispersion is not None:
+        check_dispersion(config.model.dispersion)
     epsilon = config.model.epsilon_inf
     if epsilon is not None and not epsilon >= 1.0:
         raise ConfigError(f"{source}: model.epsilon_inf is {epsilon}; it must be 1 or more")

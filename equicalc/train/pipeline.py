@@ -20,6 +20,7 @@ from equicalc.data.selection import (
     split,
 )
 from equicalc.data.structures import Structure, file_hash, read_structures
+from equicalc.dispersion import without_dispersion
 from equicalc.errors import ConfigError
 from equicalc.evaluate import compare
 from equicalc.train import checkpoint
@@ -97,7 +98,8 @@ def load_data(config: Config) -> tuple[list[Structure], list[Structure]]:
     def read(paths: list[str]) -> list[Structure]:
         structures = [s for path in paths for s in read_structures(path, data.keys)]
         check_training_labels(structures)
-        return select(structures, data.max_energy_above_min, data.max_force)
+        chosen = select(structures, data.max_energy_above_min, data.max_force)
+        return without_dispersion(chosen, config.model.dispersion)
 
     training = read(data.train)
     if data.validation is not None:

@@ -40,6 +40,7 @@ class MockNetwork(torch.nn.Module):
         self.nominal_charges: List[float] = [0.7, -0.7]  # noqa: UP006
         self.formal_charges: List[int] = [0, 0]  # noqa: UP006
         self.epsilon_inf: float = 1.0
+        self.dispersion: str = ""
 
     def radial(self, r: torch.Tensor) -> torch.Tensor:
         k = torch.arange(1, 9, dtype=r.dtype, device=r.device) * (3.141592653589793 / self.cutoff)
