@@ -12,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format bench bench-long docs setup clean
+.PHONY: demo test test-all lint format bench bench-long bench-long-range docs setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -67,7 +67,13 @@ docs: setup
 	$(BIN)/python docs/overview.py
 	$(BIN)/python docs/update_readme.py
 
-# 20 ps of every shipped model; long
+# Every proof of docs/long_range.md, trainings included: hours
+bench-long-range: setup
+	for proof in transfer response fragments slab chirality conservation learning_curves; do \
+		$(BIN)/python -m benchmarks.long_range.$$proof || exit 1; done
+	$(BIN)/python docs/update_readme.py
+
+# 20 ps of every shipped model
 bench-long: setup
 	$(BIN)/python benchmarks/stability.py
 

@@ -1,4 +1,4 @@
-"""Charges from forces: exact for springs plus point charges, none where there is nothing to find."""
+"""Charges from forces: exact for springs plus charges, none where there is nothing to find."""
 
 import numpy as np
 import pytest
