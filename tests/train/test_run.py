@@ -273,7 +273,7 @@ def test_born_charges_dipoles_and_charges_train(write_config, frames, tmp_path):
         loss__born=1.0,
         loss__charges=1.0,
         training__learning_rate=0.02,
-        training__max_epochs=6,
+        training__max_epochs=12,
         training__batch_size=1,
         training__ema_decay=0.5,
     )
