@@ -19,19 +19,26 @@ ChargeConstraint::ChargeConstraint(const torch::Tensor &variables, double total_
     }
 }
 
-torch::Tensor ChargeConstraint::gradient(std::span<const double> potentials) const {
+torch::Tensor ChargeConstraint::gradient(std::span<const double> potentials,
+                                         std::span<const double> field_potentials) const {
     const auto rows = variables_.accessor<double, 2>();
-    double local = 0.0, total = 0.0;
+    double means[2] = {0.0, 0.0};
     for (size_t i = 0; i < potentials.size(); ++i) {
-        local += rows[i][1] * potentials[i];
+        means[0] += rows[i][1] * potentials[i];
+        means[1] += rows[i][1] * field_potentials[i];
     }
-    MPI_Allreduce(&local, &total, 1, MPI_DOUBLE, MPI_SUM, ranks_);
-    const double mean = total_weight_ > 0.0 ? total / total_weight_ : 0.0;
+    MPI_Allreduce(MPI_IN_PLACE, means, 2, MPI_DOUBLE, MPI_SUM, ranks_);
+    for (double &mean : means) {
+        mean = total_weight_ > 0.0 ? mean / total_weight_ : 0.0;
+    }
+    const bool has_bond_dipoles = variables_.size(1) > 2;
     torch::Tensor gradient = torch::zeros_like(variables_);
     auto result = gradient.accessor<double, 2>();
     for (size_t i = 0; i < potentials.size(); ++i) {
-        result[i][0] = potentials[i] - mean;
-        result[i][1] = shift_ * (potentials[i] - mean);
+        const double centred = potentials[i] - means[0];
+        const double in_field = field_potentials[i] - means[1];
+        result[i][0] = centred + (has_bond_dipoles ? 0.0 : in_field);
+        result[i][1] = shift_ * (centred + in_field);
     }
     return gradient;
 }

@@ -18,10 +18,13 @@ class ChargeConstraint {
 
     // q of this rank's atoms, e.
     const std::vector<double> &charges() const { return charges_; }
-    // dE/d(variables) [n_local, K] from dE/dq (V): dE/dq~_i = phi_i - <phi>, <phi> = sum(w phi) /
-    // sum w, and dE/dw_i = (Q - sum q~) / sum w * (phi_i - <phi>); zero in other columns.
-    // Collective.
-    torch::Tensor gradient(std::span<const double> potentials) const;
+    // dE/d(variables) [n_local, K] from dE/dq (V) of the Coulomb energy and of the energy in a
+    // field. With the centred phi_i - <phi>, <phi> = sum(w phi) / sum w, of both together,
+    // dE/dq~_i = centred and dE/dw_i = (Q - sum q~) / sum w * centred. Where bond dipoles follow
+    // (K > 2) they, not q~, say how transferred charge moves in the field, and dE/dq~ is without
+    // it. Zero in other columns. Collective.
+    torch::Tensor gradient(std::span<const double> potentials,
+                           std::span<const double> field_potentials) const;
 
   private:
     const torch::Tensor variables_;

@@ -32,6 +32,16 @@ struct SplittingFlag : KSpace {
     static int &of(KSpace *kspace) { return kspace->*(&SplittingFlag::gewaldflag); }
 };
 
+// The charges times `scale`; those that vanish are tiny instead.
+std::vector<double> without_zeros(std::span<const double> charges, double scale) {
+    std::vector<double> result(charges.size());
+    std::transform(charges.begin(), charges.end(), result.begin(), [scale](double charge) {
+        const double scaled = scale * charge;
+        return std::abs(scaled) < kSmallestCharge ? std::copysign(kSmallestCharge, scaled) : scaled;
+    });
+    return result;
+}
+
 std::array<double, 6> present_box(const LAMMPS_NS::Domain *domain) {
     std::array<double, 6> box{};
     std::copy_n(domain->h, 6, box.begin());
@@ -140,14 +150,7 @@ LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const doub
     using namespace LAMMPS_NS;
     set_up_solver();
 
-    // LAMMPS' own constant in `units metal` has eight digits. Scaled charges give the solver the
-    // constant of the model file, for energies, forces and virial alike.
-    const double scale = std::sqrt(kCoulomb / force->qqrd2e);
-    std::vector<double> scaled(charges.size());
-    std::transform(charges.begin(), charges.end(), scaled.begin(), [scale](double charge) {
-        const bool vanishes = std::abs(charge) < kSmallestCharge;
-        return scale * (vanishes ? std::copysign(kSmallestCharge, charge) : charge);
-    });
+    const std::vector<double> scaled = without_zeros(charges, charge_scale());
     run_solver(atoms, scaled, eflag | ENERGY_ATOM, vflag);
     LongRange result = take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0);
 
@@ -156,11 +159,44 @@ LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const doub
     }
     result.potentials.resize(atoms.size());
     for (size_t k = 0; k < atoms.size(); ++k) {
-        result.potentials[k] = scale * 2.0 * result.atom_energies[k] / scaled[k];
+        result.potentials[k] = charge_scale() * 2.0 * result.atom_energies[k] / scaled[k];
         atom->q[atoms[k]] = charges[k];
     }
     return result;
 }
+
+std::vector<double> KspaceCoupling::potentials(std::span<const int> atoms,
+                                               std::span<const double> charges) {
+    set_up_solver();
+    double largest = 0.0;
+    for (const double charge : charges) {
+        largest = std::max(largest, std::abs(charge));
+    }
+    MPI_Allreduce(MPI_IN_PLACE, &largest, 1, MPI_DOUBLE, MPI_MAX, world);
+    std::vector<double> result(atoms.size(), 0.0);
+    if (largest == 0.0) {
+        return result;
+    }
+    // All charges times one factor, so that none of a short vector is taken for a vanishing one.
+    const std::vector<double> scaled = without_zeros(charges, charge_scale() / largest);
+    double *first = atom->nmax > 0 ? atom->f[0] : nullptr;
+    const std::vector<double> forces(first, first + 3 * (atom->nlocal + atom->nghost));
+    run_solver(atoms, scaled, LAMMPS_NS::ENERGY_ATOM, LAMMPS_NS::VIRIAL_NONE);
+    std::copy(forces.begin(), forces.end(), first);
+    const LongRange solved = take_results(atoms, false);
+    for (size_t k = 0; k < atoms.size(); ++k) {
+        result[k] = largest * charge_scale() * 2.0 * solved.atom_energies[k] / scaled[k];
+    }
+    return result;
+}
+
+double KspaceCoupling::accuracy() const {
+    return force->kspace->accuracy / force->kspace->two_charge_force;
+}
+
+// LAMMPS' own constant in `units metal` has eight digits. Scaled charges give the solver the
+// constant of the model file, for energies, forces and virial alike.
+double KspaceCoupling::charge_scale() const { return std::sqrt(kCoulomb / force->qqrd2e); }
 
 void KspaceCoupling::run_solver(std::span<const int> atoms, std::span<const double> charges,
                                 int eflag, int vflag) {

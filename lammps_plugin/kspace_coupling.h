@@ -3,7 +3,7 @@
 // The pair style calls it itself, in the middle of its own step: after the network has given the
 // charges and before the backward pass, which needs the potentials dE/dq. The splitting parameter
 // is g = 1/(2 sigma): the reciprocal sum then IS the energy of Gaussian charges of width sigma,
-// and no real-space part is left over.
+// and no real-space part is left over. (Narrower charges need pairs as well: width_pairs.h.)
 //
 // Energy and virial are handed to the pair style and set to zero in the KSPACE style, because
 // LAMMPS clears the latter in the set-up of a run when it does not call the solver itself. In
@@ -16,12 +16,13 @@
 
 #include <array>
 #include <span>
+#include <vector>
 
 namespace equicalc_lammps {
 
 class KspaceCoupling : protected LAMMPS_NS::Pointers {
   public:
-    // sigma: Gaussian width of the charges, angstrom.
+    // sigma: Gaussian width of the charges on the mesh, angstrom.
     KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, double sigma);
     ~KspaceCoupling() override;
     KspaceCoupling(const KspaceCoupling &) = delete;
@@ -36,6 +37,11 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     // Forces go straight to atom->f, charges to atom->q. Collective.
     LongRange solve(std::span<const int> atoms, std::span<const double> charges, int eflag,
                     int vflag);
+    // Only dE/dq (V) of such charges, which is linear in them; nothing else changes but atom->q.
+    // Collective.
+    std::vector<double> potentials(std::span<const int> atoms, std::span<const double> charges);
+    // Accuracy asked for: of forces, relative to that between two charges e at 1 angstrom.
+    double accuracy() const;
 
     // The cutoff that KSPACE styles ask for and base their error estimate of the real-space part
     // on. There is no such part: the number makes its estimated error vanish.
@@ -45,6 +51,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     void refuse_unsuitable_style() const;
     void set_splitting();
     void set_up_solver();
+    double charge_scale() const;
     void run_solver(std::span<const int> atoms, std::span<const double> charges, int eflag,
                     int vflag);
     LongRange take_results(std::span<const int> atoms, bool with_atom_virials);

@@ -14,81 +14,111 @@ namespace equicalc_lammps {
 namespace {
 
 struct Charge {
-    double x[3], q;
+    double x[3], q, sigma;
+};
+constexpr int kNumbersPerCharge = sizeof(Charge) / sizeof(double);
+
+// The charges of all ranks, in the order of the ranks.
+struct Cluster {
+    std::vector<Charge> all;
+    size_t first = 0;  // index of this rank's first
 };
 
-// The charges of all ranks, in the order of the ranks; `first` is the index of this rank's first.
-std::vector<Charge> gather(LAMMPS_NS::LAMMPS *lmp, const std::vector<Charge> &local, int &first) {
+Cluster gather(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
+               std::span<const int> atoms, std::span<const double> charges) {
+    std::vector<Charge> local(atoms.size());
+    for (size_t k = 0; k < atoms.size(); ++k) {
+        const double *x = lmp->atom->x[atoms[k]];
+        local[k] = {{x[0], x[1], x[2]}, charges[k], sigma_of_type[lmp->atom->type[atoms[k]]]};
+    }
     const int n_ranks = lmp->comm->nprocs;
-    const int count = 4 * static_cast<int>(local.size());
+    const int count = kNumbersPerCharge * static_cast<int>(local.size());
     std::vector<int> counts(n_ranks), offsets(n_ranks, 0);
     MPI_Allgather(&count, 1, MPI_INT, counts.data(), 1, MPI_INT, lmp->world);
     for (int rank = 1; rank < n_ranks; ++rank) {
         offsets[rank] = offsets[rank - 1] + counts[rank - 1];
     }
-    std::vector<Charge> all((offsets.back() + counts.back()) / 4);
-    MPI_Allgatherv(local.data(), count, MPI_DOUBLE, all.data(), counts.data(), offsets.data(),
-                   MPI_DOUBLE, lmp->world);
-    first = offsets[lmp->comm->me] / 4;
-    return all;
+    Cluster cluster;
+    cluster.all.resize((offsets.back() + counts.back()) / kNumbersPerCharge);
+    cluster.first = offsets[lmp->comm->me] / kNumbersPerCharge;
+    MPI_Allgatherv(local.data(), count, MPI_DOUBLE, cluster.all.data(), counts.data(),
+                   offsets.data(), MPI_DOUBLE, lmp->world);
+    return cluster;
 }
 
-// erf(r / (2 sigma)) / r and -(1/r) d/dr of it.
+// erf(c r) / r and -(1/r) d/dr of it, c = 1 / sqrt(2 (s_i^2 + s_j^2)).
 struct Smeared {
     double potential, field;
 };
 
-Smeared smeared_coulomb(double r, double sigma) {
-    const double g = 1.0 / (2.0 * sigma);
-    const double potential = std::erf(g * r) / r;
-    const double gaussian = 2.0 * g * std::numbers::inv_sqrtpi * std::exp(-g * g * r * r);
+Smeared smeared_coulomb(double r, const Charge &a, const Charge &b) {
+    const double c = std::sqrt(0.5 / (a.sigma * a.sigma + b.sigma * b.sigma));
+    const double potential = std::erf(c * r) / r;
+    const double gaussian = 2.0 * c * std::numbers::inv_sqrtpi * std::exp(-c * c * r * r);
     return {potential, (potential - gaussian) / (r * r)};
+}
+
+// Calls visit(k, own, other, d, smeared) for every atom k of this rank and every other charge,
+// d = r_own - r_other.
+template <typename Visit>
+void for_each_pair(const Cluster &cluster, size_t n_local, Visit visit) {
+    for (size_t k = 0; k < n_local; ++k) {
+        const Charge &own = cluster.all[cluster.first + k];
+        for (size_t index = 0; index < cluster.all.size(); ++index) {
+            if (index == cluster.first + k) {
+                continue;
+            }
+            const Charge &other = cluster.all[index];
+            const double d[3] = {own.x[0] - other.x[0], own.x[1] - other.x[1],
+                                 own.x[2] - other.x[2]};
+            const double r = std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
+            visit(k, own, other, d, smeared_coulomb(r, own, other));
+        }
+    }
 }
 
 }  // namespace
 
-LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, double sigma, std::span<const int> atoms,
-                   std::span<const double> charges) {
-    LAMMPS_NS::Atom *atom = lmp->atom;
-    std::fill_n(atom->q, atom->nlocal, 0.0);
-    std::vector<Charge> local(atoms.size());
-    for (size_t k = 0; k < atoms.size(); ++k) {
-        const double *x = atom->x[atoms[k]];
-        local[k] = {{x[0], x[1], x[2]}, charges[k]};
-        atom->q[atoms[k]] = charges[k];
-    }
-    int first = 0;
-    const std::vector<Charge> all = gather(lmp, local, first);
+std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
+                                    std::span<const int> atoms, std::span<const double> charges) {
+    const Cluster cluster = gather(lmp, sigma_of_type, atoms, charges);
+    std::vector<double> potentials(atoms.size(), 0.0);
+    for_each_pair(
+        cluster, atoms.size(),
+        [&](size_t k, const Charge &, const Charge &other, const double *, const Smeared &kernel) {
+            potentials[k] += kCoulomb * other.q * kernel.potential;
+        });
+    return potentials;
+}
 
+LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
+                   std::span<const int> atoms, std::span<const double> charges) {
+    LAMMPS_NS::Atom *atom = lmp->atom;
+    const Cluster cluster = gather(lmp, sigma_of_type, atoms, charges);
     LongRange result;
     result.potentials.assign(atoms.size(), 0.0);
     result.atom_energies.assign(atoms.size(), 0.0);
     result.atom_virials.assign(atoms.size(), {});
+    for_each_pair(cluster, atoms.size(),
+                  [&](size_t k, const Charge &own, const Charge &other, const double *d,
+                      const Smeared &kernel) {
+                      result.potentials[k] += kCoulomb * other.q * kernel.potential;
+                      const double strength = kCoulomb * own.q * other.q * kernel.field;
+                      for (int axis = 0; axis < 3; ++axis) {
+                          atom->f[atoms[k]][axis] += strength * d[axis];
+                      }
+                      // Half of each pair belongs to each of its atoms.
+                      const double products[6] = {d[0] * d[0], d[1] * d[1], d[2] * d[2],
+                                                  d[0] * d[1], d[0] * d[2], d[1] * d[2]};
+                      for (int component = 0; component < 6; ++component) {
+                          result.atom_virials[k][component] += 0.5 * strength * products[component];
+                      }
+                  });
+    std::fill_n(atom->q, atom->nlocal, 0.0);
     double sums[7] = {};  // energy and virial
     for (size_t k = 0; k < atoms.size(); ++k) {
-        const Charge &own = local[k];
-        double *force = atom->f[atoms[k]];
-        for (size_t other = 0; other < all.size(); ++other) {
-            if (other == static_cast<size_t>(first) + k) {
-                continue;
-            }
-            const double d[3] = {own.x[0] - all[other].x[0], own.x[1] - all[other].x[1],
-                                 own.x[2] - all[other].x[2]};
-            const double r = std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
-            const auto [potential, field] = smeared_coulomb(r, sigma);
-            result.potentials[k] += kCoulomb * all[other].q * potential;
-            const double strength = kCoulomb * own.q * all[other].q * field;
-            for (int axis = 0; axis < 3; ++axis) {
-                force[axis] += strength * d[axis];
-            }
-            // Half of each pair belongs to each of its atoms.
-            const double products[6] = {d[0] * d[0], d[1] * d[1], d[2] * d[2],
-                                        d[0] * d[1], d[0] * d[2], d[1] * d[2]};
-            for (int component = 0; component < 6; ++component) {
-                result.atom_virials[k][component] += 0.5 * strength * products[component];
-            }
-        }
-        result.atom_energies[k] = 0.5 * own.q * result.potentials[k];
+        atom->q[atoms[k]] = charges[k];
+        result.atom_energies[k] = 0.5 * charges[k] * result.potentials[k];
         sums[0] += result.atom_energies[k];
         for (int component = 0; component < 6; ++component) {
             sums[1 + component] += result.atom_virials[k][component];

@@ -2,11 +2,9 @@
 #include "pair_equicalc.h"
 
 #include "atom_graph.h"
-#include "charge_constraint.h"
+#include "coulomb.h"
 #include "collective_error.h"
 #include "halo.h"
-#include "kspace_coupling.h"
-#include "open_sum.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -16,12 +14,10 @@
 #include "memory.h"
 #include "neigh_list.h"
 #include "neighbor.h"
-#include "timer.h"
 #include "update.h"
 
 #include <cmath>
 #include <cstring>
-#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -53,9 +49,12 @@ PairEquicalc::PairEquicalc(LAMMPS *lmp) : Pair(lmp) {
     // MSM is claimed here and refused later, with a message that names the line to type.
     ewaldflag = pppmflag = msmflag = 1;
     ncoultablebits = 0;  // no real-space Coulomb part, no table, no error of a table
+    nextra = 4;          // dipole and steps of the equilibration, for `compute pair`
+    pvector = new double[nextra]();
 }
 
 PairEquicalc::~PairEquicalc() {
+    delete[] pvector;
     if (allocated != 0 && copymode == 0) {
         memory->destroy(setflag);
         memory->destroy(cutsq);
@@ -82,17 +81,8 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
     const equicalc::ForwardResult result = evaluator_->forward(graph, exchange);
 
     torch::Tensor charge_gradient;
-    if (kspace_) {
-        const ChargeConstraint constraint(result.variables, total_charge_, world);
-        const auto &charges = constraint.charges();
-        const std::span<const int> atoms(graph_->atom_of_row().data(), charges.size());
-        timer->stamp(Timer::PAIR);
-        const LongRange long_range = force->kspace != nullptr
-                                         ? kspace_->solve(atoms, charges, eflag, vflag)
-                                         : open_sum(lmp, info().sigmas.front(), atoms, charges);
-        timer->stamp(Timer::KSPACE);
-        add_long_range(long_range);
-        charge_gradient = constraint.gradient(long_range.potentials);
+    if (coulomb_) {
+        charge_gradient = add_charges(result.variables.contiguous(), eflag, vflag);
     }
     const torch::Tensor edge_gradients = evaluator_->backward(charge_gradient, exchange);
     run_on_all_ranks(lmp, [&] { add_short_range(result.energies, graph, edge_gradients); });
@@ -106,31 +96,6 @@ void PairEquicalc::renumber_atoms_if_rebuilt() {
     halo_->find_owners();
     graph_->add_halo();
     numbered_at_ = neighbor->lastcall;
-}
-
-void PairEquicalc::add_long_range(const LongRange &long_range) {
-    // Global numbers are those of all ranks, and LAMMPS sums over ranks.
-    if (comm->me == 0) {
-        if (eflag_global != 0) {
-            eng_coul += long_range.energy;
-        }
-        if (vflag_global != 0) {
-            for (int k = 0; k < 6; ++k) {
-                virial[k] += long_range.virial[k];
-            }
-        }
-    }
-    for (int64_t row = 0; row < graph_->n_local(); ++row) {
-        const int i = graph_->atom_of_row()[row];
-        if (eflag_atom != 0) {
-            eatom[i] += long_range.atom_energies[row];
-        }
-        if (vflag_atom != 0) {
-            for (int k = 0; k < 6; ++k) {
-                vatom[i][k] += long_range.atom_virials[row][k];
-            }
-        }
-    }
 }
 
 void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc::Graph &graph,

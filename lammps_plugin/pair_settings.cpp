@@ -3,16 +3,19 @@
 
 #include "atom_graph.h"
 #include "collective_error.h"
+#include "coulomb.h"
+#include "dipole.h"
 #include "halo.h"
-#include "kspace_coupling.h"
 #include "model_locator.h"
 
 #include "atom.h"
 #include "comm.h"
 #include "domain.h"
 #include "error.h"
+#include "fix.h"
 #include "force.h"
 #include "memory.h"
+#include "modify.h"
 #include "neighbor.h"
 #include "update.h"
 #include "utils.h"
@@ -24,6 +27,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <vector>
 
 using namespace LAMMPS_NS;
 using namespace equicalc_lammps;
@@ -45,24 +49,42 @@ std::string shortest(double value) {
     return text;
 }
 
+// One width, or one per element.
+std::string widths(const std::vector<double> &sigmas) {
+    std::vector<std::string> words;
+    for (const double sigma : sigmas) {
+        words.push_back(shortest(sigma));
+    }
+    const bool equal = std::equal(words.begin() + 1, words.end(), words.begin());
+    return equal ? words.front() : joined(words);
+}
+
 }  // namespace
 
 void PairEquicalc::settings(int narg, char **arg) {
     dtype_ = torch::kFloat64;
     total_charge_ = 0.0;
-    for (int k = 0; k < narg; k += 2) {
+    field_ = {};
+    for (int k = 0; k < narg;) {
         const std::string key = arg[k];
-        const std::string value = k + 1 < narg ? arg[k + 1] : "";
+        const int n_values = std::min(narg - k - 1, key == "efield" ? 3 : 1);
+        const std::string value =
+            joined(std::vector<std::string>(arg + k + 1, arg + k + 1 + n_values));
         if (key == "precision" && (value == "float64" || value == "float32")) {
             dtype_ = value == "float64" ? torch::kFloat64 : torch::kFloat32;
-        } else if (key == "charge" && !value.empty()) {
+        } else if (key == "charge" && n_values == 1) {
             total_charge_ = utils::numeric(FLERR, value, false, lmp);
+        } else if (key == "efield" && n_values == 3) {
+            for (int axis = 0; axis < 3; ++axis) {
+                field_[axis] = utils::numeric(FLERR, arg[k + 1 + axis], false, lmp);
+            }
         } else {
             error->all(FLERR, "pair_style equicalc does not understand '" + key +
                                   (value.empty() ? "" : " " + value) +
                                   "'. Type 'pair_style equicalc [precision float64|float32] "
-                                  "[charge Q]'");
+                                  "[charge Q] [efield Ex Ey Ez]'");
         }
+        k += 1 + n_values;
     }
 }
 
@@ -85,12 +107,12 @@ void PairEquicalc::coeff(int narg, char **arg) {
     const auto bytes = static_cast<int64_t>(torch::elementSize(dtype_));
     comm_reverse = Halo::buffer_size(info().exchange_width, bytes);
     comm_forward = std::max(2, comm_reverse);
-    kspace_.reset();
+    coulomb_.reset();
+    require_possible_field();
     if (info().has_charges()) {
-        require_supported_charges();
         require_settings_of_charged_model();
-        kspace_ = std::make_unique<KspaceCoupling>(lmp, info().sigmas.front());
-        kspace_->attach();
+        make_coulomb();
+        coulomb_->attach();
         give_nominal_charges();
     }
 }
@@ -115,9 +137,17 @@ void PairEquicalc::log_model(const std::string &path) const {
     std::string text = "equicalc model " + info().name + " (" + path + ")\n  elements " +
                        joined(info().elements) + ", cutoff " + shortest(info().cutoff) +
                        " angstrom, " + std::to_string(info().n_layers) + " layers, ";
-    text += info().has_charges() ? "learned charges of Gaussian width " + shortest(info().sigmas.front()) +
-                                     " angstrom, total charge " + shortest(total_charge_) + " e\n"
-                               : "no charges\n";
+    if (info().has_charges()) {
+        text += std::string(equicalc::name_of(info().charge_model)) +
+                " charges of Gaussian width " + widths(info().sigmas) + " angstrom, total charge " +
+                shortest(total_charge_) + " e\n";
+    } else {
+        text += "no charges\n";
+    }
+    if (field_ != Vector{}) {
+        text += "  electric field " + shortest(field_[0]) + " " + shortest(field_[1]) + " " +
+                shortest(field_[2]) + " V/angstrom, without its part of the virial\n";
+    }
     text += std::string("  precision ") + (dtype_ == torch::kFloat64 ? "float64" : "float32") +
             ", " + std::to_string(comm->nthreads) + " thread(s) per MPI rank\n";
     utils::logmesg(lmp, text);
@@ -179,13 +209,46 @@ void PairEquicalc::require_settings_of_charged_model() const {
     }
 }
 
-void PairEquicalc::require_supported_charges() const {
-    if (info().charge_model == equicalc::ChargeModel::equilibrated) {
-        error->all(FLERR, "pair_style equicalc does not support equilibrated charges yet");
+void PairEquicalc::require_possible_field() const {
+    if (field_ == Vector{}) {
+        return;
     }
-    for (const double sigma : info().sigmas) {
-        if (sigma != info().sigmas.front()) {
-            error->all(FLERR, "pair_style equicalc needs one Gaussian width for all elements");
+    const std::string found = "found 'efield " + shortest(field_[0]) + " " + shortest(field_[1]) +
+                              " " + shortest(field_[2]) + "', but ";
+    if (!info().has_charges()) {
+        error->all(FLERR, found + "model '" + info().name +
+                              "' has no charges. Remove it: type 'pair_style equicalc'");
+    }
+    const bool polar = info().charge_model == equicalc::ChargeModel::fixed ||
+                       info().charge_model == equicalc::ChargeModel::transferred;
+    // Rows of h: the cell vectors (xprd, 0, 0), (xy, yprd, 0), (xz, yz, zprd).
+    const double *h = domain->h;
+    const double along[3] = {h[0] * field_[0], h[5] * field_[0] + h[1] * field_[1],
+                             h[4] * field_[0] + h[3] * field_[1] + h[2] * field_[2]};
+    const int periodic[3] = {domain->xperiodic, domain->yperiodic, domain->zperiodic};
+    for (int k = 0; k < 3 && !polar; ++k) {
+        if (periodic[k] != 0 && std::abs(along[k]) > 1e-12) {
+            error->all(FLERR, found + equicalc::name_of(info().charge_model) +
+                                  " charges have no polarisation along the periodic direction " +
+                                  "xyz"[k] +
+                                  ". Type 'boundary f f f' for a cluster, or use a "
+                                  "model with charge_model: fixed or transferred");
+        }
+    }
+}
+
+void PairEquicalc::refuse_fixes_in_field() const {
+    for (const Fix *fix : modify->get_fix_list()) {
+        if ((fix->box_change & ~Fix::BOX_CHANGE_DOMAIN) != 0 && field_ != Vector{}) {
+            error->all(FLERR, std::string("fix ") + fix->id + " (" + fix->style +
+                                  ") changes the box, but pair_style equicalc adds nothing to the "
+                                  "virial for its electric field. Type 'unfix " +
+                                  fix->id + "' and, for example, 'fix 1 all nvt temp 300 300 0.1'");
+        }
+        if (utils::strmatch(fix->style, "^efield") && comm->me == 0) {
+            error->warning(FLERR, std::string("fix ") + fix->id +
+                                      " (efield) leaves out how the charges of the model respond. "
+                                      "Type 'pair_style equicalc efield Ex Ey Ez' instead");
         }
     }
 }
@@ -229,12 +292,14 @@ void PairEquicalc::init_style() {
     }
     neighbor->add_request(this, NeighConst::REQ_FULL);
     numbered_at_ = -1;
-    if (!kspace_) {
+    if (!coulomb_) {
         return;
     }
     require_settings_of_charged_model();
+    require_possible_field();
+    refuse_fixes_in_field();
+    coulomb_->init_run();
     if (force->kspace != nullptr) {
-        kspace_->init_run();
         return;
     }
     if (domain->xperiodic != 0 || domain->yperiodic != 0 || domain->zperiodic != 0) {
@@ -256,7 +321,10 @@ double PairEquicalc::init_one(int i, int j) {
                               std::to_string(j) + " have no pair_coeff");
     }
     const bool mapped = species_of_type_[i] >= 0 && species_of_type_[j] >= 0;
-    return mapped ? info().cutoff : 0.0;
+    if (!mapped) {
+        return 0.0;
+    }
+    return coulomb_ ? std::max(info().cutoff, coulomb_->range(i, j)) : info().cutoff;
 }
 
 // KSPACE styles ask for `cut_coul` at the start of their init, before they look at the charges and
@@ -267,12 +335,12 @@ void *PairEquicalc::extract(const char *name, int &dimension) {
     if (std::strcmp(name, "cut_coul") != 0 || !model_) {
         return nullptr;
     }
-    if (!kspace_) {
+    if (!coulomb_) {
         error->all(FLERR,
                    "model '" + info().name +
                        "' has no charges and needs no KSPACE style. Type 'kspace_style none'");
     }
-    kspace_->attach();
+    coulomb_->attach();
     give_nominal_charges();
-    return kspace_->cutoff();
+    return coulomb_->cutoff();
 }

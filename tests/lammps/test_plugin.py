@@ -95,7 +95,7 @@ except Exception as error:
 def test_log_describes_the_model(bench, tiny_model):
     log = bench.run(bench.deck(tiny_model, "run 0\n"), bench.salt((1, 1, 1))).log
     assert "elements K Cl, cutoff 4 angstrom, 2 layers" in log
-    assert "learned charges of Gaussian width 1 angstrom, total charge 0 e" in log
+    assert "predicted charges of Gaussian width 1 angstrom, total charge 0 e" in log
     assert "precision float64, 1 thread(s) per MPI rank" in log
 
 

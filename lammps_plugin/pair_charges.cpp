@@ -1,0 +1,174 @@
+// The charges of one step: from the network's variables to charges, long-range energy, electric
+// field, and the gradient that enters the network's backward pass.
+#include "pair_equicalc.h"
+
+#include "atom_graph.h"
+#include "charge_constraint.h"
+#include "charge_equilibration.h"
+#include "coulomb.h"
+#include "dipole.h"
+#include "halo.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "timer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <stdexcept>
+#include <vector>
+
+using namespace LAMMPS_NS;
+using namespace equicalc_lammps;
+using equicalc::ChargeModel;
+
+namespace {
+
+std::vector<double> column(const torch::Tensor &variables, int64_t index) {
+    const torch::Tensor values = variables.select(1, index).contiguous();
+    const double *first = values.data_ptr<double>();
+    return {first, first + values.numel()};
+}
+
+}  // namespace
+
+void PairEquicalc::make_coulomb() {
+    std::vector<double> sigma_of_type(species_of_type_.size(), 0.0);
+    for (size_t type = 1; type < species_of_type_.size(); ++type) {
+        if (species_of_type_[type] >= 0) {
+            sigma_of_type[type] = info().sigmas.at(species_of_type_[type]);
+        }
+    }
+    coulomb_ = std::make_unique<Coulomb>(
+        lmp, std::move(sigma_of_type),
+        [this](std::span<const double> charges) { return charges_of_all_rows(charges); });
+}
+
+std::vector<double> PairEquicalc::charges_of_all_rows(std::span<const double> charges) {
+    if (comm->nprocs == 1) {
+        return {charges.begin(), charges.end()};
+    }
+    const auto n_local = static_cast<int64_t>(charges.size());
+    torch::Tensor local = torch::empty({n_local, 1}, torch::kFloat64);
+    std::copy(charges.begin(), charges.end(), local.data_ptr<double>());
+    const torch::Tensor total = halo_->forward(local, graph_->n_total());
+    const double *first = total.data_ptr<double>();
+    return {first, first + total.numel()};
+}
+
+torch::Tensor PairEquicalc::add_charges(const torch::Tensor &variables, int eflag, int vflag) {
+    const std::span<const int> atoms(graph_->atom_of_row().data(), graph_->n_local());
+    timer->stamp(Timer::PAIR);
+    coulomb_->begin_step(*list, atoms, graph_->row_of_atom());
+    const Charges result = info().charge_model == ChargeModel::equilibrated
+                               ? equilibrated_charges(variables, atoms, eflag, vflag)
+                               : constrained_charges(variables, atoms, eflag, vflag);
+    timer->stamp(Timer::KSPACE);
+    add_dipole(dipole_of(lmp, info(), atoms, species_of_type_, variables, result.charges));
+    return result.gradient;
+}
+
+PairEquicalc::Charges PairEquicalc::constrained_charges(const torch::Tensor &variables,
+                                                        std::span<const int> atoms, int eflag,
+                                                        int vflag) {
+    const ChargeConstraint constraint(variables, total_charge_, world);
+    const LongRange long_range = coulomb_->solve(constraint.charges(), eflag, vflag);
+    add_long_range(long_range);
+    const std::vector<double> in_field = field_potentials(lmp, info(), atoms, field_);
+    torch::Tensor gradient = constraint.gradient(long_range.potentials, in_field);
+    if (info().charge_model == ChargeModel::transferred) {
+        const double screening = std::sqrt(info().epsilon_inf);
+        for (int axis = 0; axis < 3; ++axis) {
+            gradient.select(1, 2 + axis).fill_(-screening * field_[axis]);
+        }
+    }
+    return {constraint.charges(), gradient};
+}
+
+PairEquicalc::Charges PairEquicalc::equilibrated_charges(const torch::Tensor &variables,
+                                                         std::span<const int> atoms, int eflag,
+                                                         int vflag) {
+    const std::vector<double> chi = column(variables, 0), eta = column(variables, 1);
+    std::vector<double> chi_in_field = field_potentials(lmp, info(), atoms, field_);
+    std::vector<double> start(atoms.size());
+    for (size_t row = 0; row < atoms.size(); ++row) {
+        chi_in_field[row] += chi[row];
+        start[row] = atom->q[atoms[row]];
+    }
+    EquilibrationProblem problem{chi_in_field,          eta, total_charge_,
+                                 coulomb_->tolerance(), {},  world};
+    problem.potentials = [this](std::span<const double> charges) {
+        return coulomb_->potentials(charges);
+    };
+    Equilibrium found;
+    try {
+        found = equilibrate(problem, start);
+    } catch (const LAMMPSException &) {
+        throw;
+    } catch (const std::exception &exception) {
+        error->all(FLERR, std::string("pair_style equicalc: ") + exception.what());
+    }
+    pvector[3] = comm->me == 0 ? found.steps : 0;
+    const std::vector<double> &charges = found.charges;
+    add_long_range(coulomb_->solve(charges, eflag, vflag));
+
+    // By the theorem of Hellmann and Feynman the minimum changes with its parameters alone.
+    torch::Tensor gradient = torch::empty_like(variables);
+    auto rows = gradient.accessor<double, 2>();
+    for (size_t row = 0; row < charges.size(); ++row) {
+        rows[row][0] = charges[row];
+        rows[row][1] = 0.5 * charges[row] * charges[row];
+        add_charge_energy(atoms[row], chi[row] * rows[row][0] + eta[row] * rows[row][1]);
+    }
+    return {charges, gradient};
+}
+
+void PairEquicalc::add_charge_energy(int i, double energy) {
+    if (eflag_global != 0) {
+        eng_coul += energy;
+    }
+    if (eflag_atom != 0) {
+        eatom[i] += energy;
+    }
+}
+
+void PairEquicalc::add_dipole(const Dipole &dipole) {
+    pvector[0] = pvector[1] = pvector[2] = 0.0;
+    for (size_t row = 0; row < dipole.shares.size(); ++row) {
+        const int i = graph_->atom_of_row()[row];
+        double energy = 0.0;
+        for (int axis = 0; axis < 3; ++axis) {
+            pvector[axis] += dipole.shares[row][axis];
+            energy -= field_[axis] * dipole.shares[row][axis];
+            atom->f[i][axis] += dipole.moved[row] * field_[axis];
+        }
+        add_charge_energy(i, energy);
+    }
+}
+
+void PairEquicalc::add_long_range(const LongRange &long_range) {
+    // Global numbers are those of all ranks, and LAMMPS sums over ranks.
+    if (comm->me == 0) {
+        if (eflag_global != 0) {
+            eng_coul += long_range.energy;
+        }
+        if (vflag_global != 0) {
+            for (int k = 0; k < 6; ++k) {
+                virial[k] += long_range.virial[k];
+            }
+        }
+    }
+    for (int64_t row = 0; row < graph_->n_local(); ++row) {
+        const int i = graph_->atom_of_row()[row];
+        if (eflag_atom != 0) {
+            eatom[i] += long_range.atom_energies[row];
+        }
+        if (vflag_atom != 0) {
+            for (int k = 0; k < 6; ++k) {
+                vatom[i][k] += long_range.atom_virials[row][k];
+            }
+        }
+    }
+}
