@@ -51,7 +51,7 @@ MOST_WIDTHS = 32
 
 # Two meshes are blended while the number of points asked for lies within this part below the next
 # change. The three directions change one after the other where their vectors are of equal length.
-BLEND = 0.01
+BLEND = 0.005
 # Skewed cells are blended with the less skewed one of the same lattice while a vector's component
 # along another lies between these parts of it.
 SKEW = (0.55, 0.6)
