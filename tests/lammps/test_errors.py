@@ -51,6 +51,36 @@ def test_wrong_command_names_the_line_to_type(bench, tiny_model, old, new, words
     assert_says(message(bench, deck.replace(old, new)), *words)
 
 
+@pytest.mark.parametrize(
+    ("style", "words"),
+    [
+        ("efield 0.1", ["does not understand 'efield 0.1'", "[efield Ex Ey Ez]"]),
+        ("efield 0.1 0.2", ["does not understand 'efield 0.1 0.2'", "[efield Ex Ey Ez]"]),
+        ("efield 0 0 x", ["x"]),
+        ("efield 0 0 0.1", ["found 'efield 0 0 0.1'", "direction z", "fixed or transferred"]),
+    ],
+)
+def test_impossible_field_is_named(bench, tiny_model, style, words):
+    assert_says(message(bench, bench.deck(tiny_model, "run 0\n", style=style)), *words)
+
+
+def test_field_without_charges_is_refused(bench, tiny_model_without_charges):
+    deck = bench.deck(tiny_model_without_charges, "run 0\n", kspace=None, style="efield 0 0 0.1")
+    assert_says(message(bench, deck), "has no charges", "type 'pair_style equicalc'")
+
+
+@pytest.mark.parametrize("fix", ["npt temp 300 300 0.1 iso 0 0 1", "deform 1 x scale 1.1"])
+def test_box_that_changes_in_a_field_is_refused(bench, model_of, fix):
+    body = f"fix change all {fix}\nrun 0\n"
+    deck = bench.deck(model_of("fixed"), body, style="efield 0 0 0.1")
+    assert_says(message(bench, deck), "changes the box", "virial", "unfix change")
+
+
+def test_fix_efield_is_warned_about(bench, tiny_model):
+    deck = bench.deck(tiny_model, "fix field all efield 0 0 0.1\nrun 0\n")
+    assert "pair_style equicalc efield Ex Ey Ez" in bench.run(deck, bench.salt((1, 1, 1))).log
+
+
 def test_pair_coeff_without_a_model_shows_a_whole_line(bench):
     deck = bench.deck("MODEL", "run 0\n").replace("MODEL K Cl", "")
     assert_says(message(bench, deck), "pair_coeff * * MODEL El1 El2", "pair_coeff * * kcl K Cl")
