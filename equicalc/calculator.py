@@ -51,7 +51,8 @@ class EquiCalculator(Calculator):
     Results have ASE's names, units and signs: ``energy`` = ``free_energy`` (eV), ``energies`` [N]
     (sum to energy), ``forces`` [N, 3] (eV/angstrom), ``charges`` [N] (e); with three periodic
     directions ``stress`` [6] and ``stresses`` [N, 6] (sum to stress; eV/angstrom^3, Voigt order,
-    positive under tension); with none ``dipole`` [3] (e angstrom, about the origin of coordinates).
+    positive under tension), with two ``stress`` in the plane, per volume of the given cell; with
+    none ``dipole`` [3] (e angstrom, about the origin of coordinates).
     Models with fixed or transferred charges also have, with three periodic directions,
     ``polarization`` [3] (polarisation times volume, e angstrom, as the data files have it; for
     transferred charges defined up to e times lattice vectors), and all but equilibrated ones
@@ -261,9 +262,15 @@ class EquiCalculator(Calculator):
         """Raise PropertyNotImplementedError for what has no meaning here."""
         pbc, kind = atoms.pbc.tolist(), self._charge_model.kind
         if wanted & {"stress", "stresses"}:
-            if not all(pbc):
+            if sum(pbc) < 2 or ("stresses" in wanted and not all(pbc)):
                 raise PropertyNotImplementedError(
-                    f"stress needs three periodic directions, found pbc = {pbc}"
+                    "stress needs three periodic directions, or two for the stress in the plane; "
+                    f"stresses need three; found pbc = {pbc}"
+                )
+            if not abs(atoms.cell.volume) > 0.0:
+                raise PropertyNotImplementedError(
+                    "the stress of a slab is per volume of the cell, whose open vector is zero; "
+                    "give it a height: atoms.center(vacuum=10, axis=2)"
                 )
             if self._field.any():
                 raise PropertyNotImplementedError(
@@ -351,10 +358,12 @@ class EquiCalculator(Calculator):
                 atom_virials = atom_virials + charged.coulomb.atom_virials
             self._add_charged(results, charged, atoms)
         results["energy"] = results["free_energy"] = float(results["energies"].sum())
-        if all(atoms.pbc) and not field.any():
-            volume = atoms.get_volume()
+        volume = abs(atoms.cell.volume)
+        if sum(atoms.pbc) >= 2 and volume > 0.0 and not field.any():
+            in_plane = _periodic_projection(atoms)
+            virial = in_plane @ virial @ in_plane
             results["stress"] = full_3x3_to_voigt_6_stress(virial) / -volume
-            if solver.atom_virials:
+            if solver.atom_virials and all(atoms.pbc):
                 results["stresses"] = full_3x3_to_voigt_6_stress(atom_virials) / -volume
         return results
 
@@ -382,6 +391,15 @@ class EquiCalculator(Calculator):
         """Charges of the last step, from which an equilibration starts."""
         last = getattr(self, "_last_charges", None)
         return last if last is not None and len(last) == len(atoms) else None
+
+
+def _periodic_projection(atoms: Atoms) -> Array:
+    """Projection on the periodic directions of bulk or slab: strains that do work."""
+    if all(atoms.pbc):
+        return np.eye(3)
+    first, second = atoms.cell[:][atoms.pbc]
+    normal = np.cross(first, second)
+    return np.asarray(np.eye(3) - np.outer(normal, normal) / (normal @ normal))
 
 
 def _total_charge(atoms: Atoms) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from equicalc.electrostatics import CoulombResult, solve
+from equicalc.electrostatics import CoulombResult, equilibrate, solve
 from equicalc.errors import ConfigError, DataError
 
 Array = npt.NDArray[np.float64]
@@ -190,8 +190,6 @@ class ChargeModel:
         start: Array | None,
     ) -> Charged:
         """Minimum of sum chi q + eta q^2 / 2 + E_Coulomb(q) - F . M; gradients by its theorem."""
-        from equicalc.electrostatics import equilibrate
-
         chi, eta = variables[:, 0] + field_potential, variables[:, 1]
         charges, coulomb = equilibrate(
             chi,
@@ -204,9 +202,8 @@ class ChargeModel:
             accuracy=solver.accuracy,
             method=solver.method,
             start=start,
+            atom_virials=solver.atom_virials,
         )
-        if solver.atom_virials:
-            coulomb = _coulomb(charges, atoms, width, solver)
         moved = self.screening * charges
         return Charged(
             charges=charges,

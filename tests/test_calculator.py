@@ -125,6 +125,33 @@ def test_stress_is_the_derivative_of_the_energy(calculator):
     assert np.abs(stress).max() > 0.01
 
 
+def test_stress_of_a_slab_is_the_derivative_of_the_energy_in_its_plane(calculator):
+    atoms = slab()
+    atoms.cell[2] = (1.0, -2.0, 20.0)
+    stress = results(calculator, atoms)["stress"]
+    normal = np.cross(*atoms.cell[:2])
+    normal /= np.linalg.norm(normal)
+    in_plane = np.eye(3) - np.outer(normal, normal)
+    full = np.array([stress[[0, 5, 4]], stress[[5, 1, 3]], stress[[4, 3, 2]]])
+    assert np.abs(full @ normal).max() < EXACT
+    for a, b in [(0, 0), (1, 1), (0, 1)]:
+
+        def energy(step, a=a, b=b):
+            strain = np.zeros((3, 3))
+            strain[a, b] += 0.5 * step
+            strain[b, a] += 0.5 * step
+            deformation = np.eye(3) + in_plane @ strain @ in_plane
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell[:] @ deformation)
+            strained.positions = atoms.positions @ deformation
+            return results(calculator, strained)["energy"]
+
+        expected = (in_plane @ full @ in_plane)[a, b]
+        numeric = derivative(energy) / abs(atoms.cell.volume)
+        assert abs(numeric - expected) < DERIVATIVE_TOLERANCE
+    assert np.abs(stress).max() > 0.001
+
+
 def test_charges_respond_to_the_neighbours(calculator):
     """Without this the derivatives above would not test the response of the charges."""
     charges = results(calculator, crystal())["charges"]
@@ -298,10 +325,12 @@ def test_dipole_of_a_periodic_structure_is_refused(calculator, atoms):
         atoms.get_dipole_moment()
 
 
-@pytest.mark.parametrize("atoms", [molecule(), slab()])
-def test_stress_without_three_periodic_directions_is_refused(calculator, atoms):
+@pytest.mark.parametrize(
+    ("atoms", "text"), [(molecule(), "three periodic directions"), (slab(), "give it a height")]
+)
+def test_stress_without_a_volume_is_refused(calculator, atoms, text):
     atoms.calc = calculator
-    with pytest.raises(PropertyNotImplementedError, match="three periodic directions"):
+    with pytest.raises(PropertyNotImplementedError, match=text):
         atoms.get_stress()
     assert np.isfinite(atoms.get_potential_energy())
 

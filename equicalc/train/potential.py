@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from equicalc.data.batch import Batch
-from equicalc.electrostatics import coulomb_energies, neutralise
+from equicalc.electrostatics import coulomb_energies, equilibrated_charges, neutralise
 from equicalc.nn import EquiNetwork
 from equicalc.nn.charges import TransferredCharges
 
@@ -199,8 +199,6 @@ class Potential(torch.nn.Module):
                 variables[:, 0], variables[:, 1], batch.total_charge, batch.structure
             )
             return charges, torch.zeros_like(charges)
-        from equicalc.electrostatics import equilibrated_charges
-
         chi, eta = variables[:, 0], variables[:, 1]
         charges = equilibrated_charges(
             chi,
@@ -212,6 +210,7 @@ class Potential(torch.nn.Module):
             self.sigmas(batch.species),
             batch.total_charge,
             self.accuracy,
+            derivatives=1,
         )
         return charges, chi * charges + 0.5 * eta * charges.square()
 
