@@ -5,6 +5,7 @@
 #include "atom_graph.h"
 #include "charge_constraint.h"
 #include "charge_equilibration.h"
+#include "charge_history.h"
 #include "coulomb.h"
 #include "dipole.h"
 #include "halo.h"
@@ -44,6 +45,7 @@ void PairEquicalc::make_coulomb() {
     coulomb_ = std::make_unique<Coulomb>(
         lmp, std::move(sigma_of_type),
         [this](std::span<const double> charges) { return charges_of_all_rows(charges); });
+    history_ = std::make_unique<ChargeHistory>(lmp);
 }
 
 std::vector<double> PairEquicalc::charges_of_all_rows(std::span<const double> charges) {
@@ -92,10 +94,8 @@ PairEquicalc::Charges PairEquicalc::equilibrated_charges(const torch::Tensor &va
                                                          int vflag) {
     const std::vector<double> chi = column(variables, 0), eta = column(variables, 1);
     std::vector<double> chi_in_field = field_potentials(lmp, info(), atoms, field_);
-    std::vector<double> start(atoms.size());
     for (size_t row = 0; row < atoms.size(); ++row) {
         chi_in_field[row] += chi[row];
-        start[row] = atom->q[atoms[row]];
     }
     EquilibrationProblem problem{chi_in_field,          eta, total_charge_,
                                  coulomb_->tolerance(), {},  world};
@@ -104,12 +104,13 @@ PairEquicalc::Charges PairEquicalc::equilibrated_charges(const torch::Tensor &va
     };
     Equilibrium found;
     try {
-        found = equilibrate(problem, start);
+        found = equilibrate(problem, history_->start(atoms));
     } catch (const LAMMPSException &) {
         throw;
     } catch (const std::exception &exception) {
         error->all(FLERR, std::string("pair_style equicalc: ") + exception.what());
     }
+    history_->record(atoms, found.charges);
     pvector[3] = comm->me == 0 ? found.steps : 0;
     const std::vector<double> &charges = found.charges;
     add_long_range(coulomb_->solve(charges, eflag, vflag));

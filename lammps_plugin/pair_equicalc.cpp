@@ -2,8 +2,9 @@
 #include "pair_equicalc.h"
 
 #include "atom_graph.h"
-#include "coulomb.h"
+#include "charge_history.h"
 #include "collective_error.h"
+#include "coulomb.h"
 #include "halo.h"
 
 #include "atom.h"

@@ -29,6 +29,7 @@
 
 namespace equicalc_lammps {
 class AtomGraph;
+class ChargeHistory;
 class Halo;
 class Coulomb;
 struct Dipole;
@@ -96,7 +97,9 @@ class PairEquicalc : public Pair {
     std::unique_ptr<equicalc::Evaluator> evaluator_;
     std::unique_ptr<equicalc_lammps::AtomGraph> graph_;
     std::unique_ptr<equicalc_lammps::Halo> halo_;
-    std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;  // models with charges only
+    // Models with charges only.
+    std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;
+    std::unique_ptr<equicalc_lammps::ChargeHistory> history_;
 };
 
 }  // namespace LAMMPS_NS

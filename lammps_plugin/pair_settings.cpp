@@ -2,6 +2,7 @@
 #include "pair_equicalc.h"
 
 #include "atom_graph.h"
+#include "charge_history.h"
 #include "collective_error.h"
 #include "coulomb.h"
 #include "dipole.h"

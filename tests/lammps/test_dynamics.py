@@ -51,6 +51,27 @@ def test_energy_and_momentum_are_conserved(bench, tiny_model):
     assert errors[2] < 0.35 * errors[1]
 
 
+@pytest.mark.parametrize("name", ["equilibrated with widths", "transferred"])
+def test_energy_of_charge_models_is_conserved(bench, model_of, name):
+    atoms = relaxed_salt(bench, model_of(name))
+    body = "velocity all create 300 7\nfix 1 all nve\n" + THERMO.format(every=10)
+    body += f"timestep {TIME_STEP}\nrun 100\n"
+    table = bench.run(bench.deck(model_of(name), body, kspace="pppm 1.0e-6"), atoms, 2).thermo[-1]
+    assert np.abs(table["TotEng"] - table["TotEng"][0]).max() / len(atoms) < 1e-4
+
+
+def test_energy_in_a_field_is_conserved(bench, model_of):
+    """Crystals in a field drift through the boundary: the dipole goes on."""
+    atoms = relaxed_salt(bench, model_of("transferred"))
+    body = "velocity all create 300 7\nvelocity all set 5.0 NULL NULL sum yes\nfix 1 all nve\n"
+    body += "neigh_modify every 5 delay 0 check no\n"  # atoms are wrapped then
+    body += THERMO.format(every=10) + f"timestep {TIME_STEP}\nrun 100\n"
+    style = "efield 0.05 0 0.02"
+    deck = bench.deck(model_of("transferred"), body, kspace="pppm 1.0e-6", style=style)
+    table = bench.run(deck, atoms, 2).thermo[-1]
+    assert np.abs(table["TotEng"] - table["TotEng"][0]).max() / len(atoms) < 1e-4
+
+
 def test_second_run_continues_the_first(bench, tiny_model):
     atoms = relaxed_salt(bench, tiny_model)
     start = f"velocity all create 300 7\nfix 1 all nve\ntimestep {TIME_STEP}\n" + THERMO.format(
@@ -82,8 +103,13 @@ def test_relaxed_box_has_no_pressure(bench, tiny_model):
     assert abs(table["Press"][-1]) < 0.02 * abs(table["Press"][0]) + 50.0
 
 
-@pytest.mark.parametrize("barostat", ["aniso", "tri"])
-def test_energies_of_a_changing_box_are_those_of_its_snapshots(bench, tiny_model, barostat):
+@pytest.mark.parametrize(
+    ("barostat", "name"),
+    [("aniso", "predicted"), ("tri", "predicted"), ("aniso", "equilibrated with widths")],
+)
+def test_energies_of_a_changing_box_are_those_of_its_snapshots(
+    bench, tiny_model, model_of, barostat, name
+):
     """The lattice sum follows the box: `rerun` sets up every snapshot anew."""
     atoms = bench.salt((2, 2, 1), rattle=0.05)
     body = (
@@ -93,7 +119,8 @@ def test_energies_of_a_changing_box_are_those_of_its_snapshots(bench, tiny_model
         + DUMP.format(every=10, name="npt.dump")
         + "run 30\nundump 1\nunfix 1\nrerun npt.dump dump x y z q\n"
     )
-    deck = bench.deck(tiny_model, body, kspace="ewald 1.0e-12")
+    model = tiny_model if name == "predicted" else model_of(name)
+    deck = bench.deck(model, body, kspace="ewald 1.0e-12")
     deck = deck.replace("pair_style", "change_box all triclinic\npair_style")
     first, again = bench.run(deck, atoms, ranks=2).thermo
     assert np.abs(first["Volume"] - again["Volume"]).max() < 1e-9
