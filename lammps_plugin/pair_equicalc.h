@@ -62,6 +62,7 @@ class PairEquicalc : public Pair {
     void require_settings_of_charged_model() const;
     void require_possible_field() const;
     void refuse_fixes_in_field() const;
+    void require_dispersion() const;
     void give_nominal_charges();
 
     void evaluate(int eflag, int vflag);

@@ -270,6 +270,17 @@ void PairEquicalc::give_nominal_charges() {
     }
 }
 
+// A model that was trained on what a D3 correction leaves over is wrong without it.
+void PairEquicalc::require_dispersion() const {
+    if (info().dispersion.empty() || force->pair_match("^dispersion/d3", 0) != nullptr) {
+        return;
+    }
+    error->all(FLERR, "model " + info().name + " needs its D3 dispersion correction. Type " +
+                          "'pair_style hybrid/overlay equicalc dispersion/d3 " + info().dispersion +
+                          " 31.75 21.17', then 'pair_coeff * * equicalc MODEL El1 ...' and " +
+                          "'pair_coeff * * dispersion/d3 El1 ...'");
+}
+
 void PairEquicalc::init_style() {
     if (!model_) {
         error->all(FLERR,
@@ -291,6 +302,11 @@ void PairEquicalc::init_style() {
                    "pair_style equicalc needs the bonded neighbours that special_bonds leaves "
                    "out. Type 'special_bonds lj/coul 1.0 1.0 1.0'");
     }
+    require_dispersion();
+    // under hybrid styles LAMMPS sizes its buffers by the hybrid style, which asked before the
+    // model was known
+    force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
+    force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
     neighbor->add_request(this, NeighConst::REQ_FULL);
     numbered_at_ = -1;
     if (!coulomb_) {
