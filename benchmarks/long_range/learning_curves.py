@@ -1,4 +1,4 @@
-"""Force error against the number of training structures: equivariance pays in data.
+"""Force error against the number of training structures, for degrees 0, 1, 2 and descriptors.
 
     python -m benchmarks.long_range.learning_curves
 

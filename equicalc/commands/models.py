@@ -34,12 +34,12 @@ def info(options: argparse.Namespace) -> None:
 def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the lines of `equicalc info` as (label, value)."""
     training = metadata.get("training") or {}
-    charges = metadata["charges"]
+    charges, layers = metadata["charges"], metadata["n_layers"]
     lines = [
         ("name", metadata["name"]),
         ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),
         ("elements", " ".join(metadata["elements"])),
-        ("cutoff", f"{metadata['cutoff']:g} Å, {metadata['n_layers']} layers"),
+        ("cutoff", f"{metadata['cutoff']:g} Å, {layers} layer{'s' if layers > 1 else ''}"),
     ]
     if charges:
         nominal = ", ".join(f"{k} {v:+.3f}" for k, v in charges["nominal"].items())
