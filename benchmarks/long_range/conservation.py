@@ -4,10 +4,11 @@
 
 Two networks learn the same DFT forces of KCl with the same number of steps: one whose forces are
 the derivative of an energy (with charges, as everywhere in equicalc), one with a vector readout per
-atom (degree 1, mean force removed), which is the gradient of nothing. Both then run the same start at constant energy. The energy followed is kinetic plus the
-potential energy of the conservative model at the positions reached. The asymmetry of
-dF_i/dr_j over an atom and its neighbours says the same without any dynamics: a derivative of an
-energy has none. Exit code 1 when the conservative run drifts by more than 0.05 meV/atom/ps.
+atom (degree 1, mean force removed), which is the gradient of nothing. Both then run the same start
+at constant energy. The energy followed is kinetic plus the potential energy of the conservative
+model at the positions reached. The asymmetry of dF_i/dr_j over an atom and its neighbours says the
+same without any dynamics: a derivative of an energy has none. Exit code 1 when the conservative run
+drifts by more than 0.05 meV/atom/ps.
 """
 
 from __future__ import annotations
