@@ -63,11 +63,11 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
                 .to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true)
                 .requires_grad_(true);
         n_local_ = graph.n_local;
-        const auto outputs = network
-                                 .get_method("raw_outputs")({species, edge_vectors_,
-                                                             graph.edge_index.to(options.device),
-                                                             n_local_})
-                                 .toTuple();
+        const auto outputs =
+            network
+                .get_method("raw_outputs")(
+                    {species, edge_vectors_, graph.edge_index.to(options.device), n_local_})
+                .toTuple();
         energies_ = outputs->elements().at(0).toTensor();
         variables_ = outputs->elements().at(1).toTensor();
         const int64_t columns = n_variables(model_->info().charge_model);
@@ -120,10 +120,10 @@ torch::Tensor Evaluator::variable_gradient(const torch::Tensor &gradient, HaloEx
         if (!variables_.requires_grad()) {
             return to_host(torch::zeros_like(edge_vectors_));
         }
-        const torch::autograd::variable_list result = torch::autograd::grad(
-            {variables_}, {edge_vectors_},
-            {gradient.detach().to(variables_.options().requires_grad(false))},
-            /*retain_graph=*/true);
+        const torch::autograd::variable_list result =
+            torch::autograd::grad({variables_}, {edge_vectors_},
+                                  {gradient.detach().to(variables_.options().requires_grad(false))},
+                                  /*retain_graph=*/true);
         return to_host(result.at(0));
     });
 }

@@ -96,9 +96,8 @@ auto attribute(const std::string &path, const torch::jit::Module &module, const 
 }
 
 ChargeModel charge_model(const std::string &path, const std::string &name) {
-    for (const ChargeModel model :
-         {ChargeModel::none, ChargeModel::fixed, ChargeModel::predicted, ChargeModel::transferred,
-          ChargeModel::equilibrated}) {
+    for (const ChargeModel model : {ChargeModel::none, ChargeModel::fixed, ChargeModel::predicted,
+                                    ChargeModel::transferred, ChargeModel::equilibrated}) {
         if (name == name_of(model)) {
             return model;
         }
@@ -162,10 +161,9 @@ void check_info(const std::string &path, const ModelInfo &info, const torch::jit
             "found epsilon_inf " + std::to_string(info.epsilon_inf) + ", expected 1 or more");
     if (info.has_charges()) {
         const auto require_per_element = [&](size_t found, const char *what) {
-            require(found == info.elements.size(), "found " + std::to_string(found) + " " + what +
-                                                       " for " +
-                                                       std::to_string(info.elements.size()) +
-                                                       " elements");
+            require(found == info.elements.size(),
+                    "found " + std::to_string(found) + " " + what + " for " +
+                        std::to_string(info.elements.size()) + " elements");
         };
         require_per_element(info.sigmas.size(), "Gaussian widths");
         require_per_element(info.nominal_charges.size(), "nominal charges");
