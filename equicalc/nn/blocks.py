@@ -1,0 +1,64 @@
+"""Features with different multiplicities per irrep, as trained networks of others have them.
+
+An irrep is a tuple ``(multiplicity, degree, parity)``, parity 1 (even) or -1 (odd). A feature
+tensor is ``[n, width]``: one block after the other, and inside a block the component first and
+the channel last, ``[2 l + 1, multiplicity]``. e3nn has the channel first inside a block.
+"""
+
+from typing import List, Tuple
+
+import torch
+
+Irrep = Tuple[int, int, int]
+
+
+def block_size(irrep: Irrep) -> int:
+    """Return the numbers that a block takes in a row of features."""
+    return irrep[0] * (2 * irrep[1] + 1)
+
+
+def feature_width(irreps: List[Irrep]) -> int:
+    """Return the length of a row of features."""
+    return sum(block_size(irrep) for irrep in irreps)
+
+
+def merged(irreps: List[Irrep]) -> List[Irrep]:
+    """Join neighbouring blocks of equal degree and parity."""
+    result: List[Irrep] = []
+    for mul, degree, parity in irreps:
+        if result and result[-1][1:] == (degree, parity):
+            result[-1] = (result[-1][0] + mul, degree, parity)
+        else:
+            result.append((mul, degree, parity))
+    return result
+
+
+def parse_irreps(text: str) -> List[Irrep]:
+    """Return the irreps of a text such as ``128x0e+64x1o``."""
+    result: List[Irrep] = []
+    for part in text.replace(" ", "").split("+"):
+        mul, _, kind = part.rpartition("x")
+        if not kind[:-1].isdigit() or kind[-1:] not in ("e", "o") or not (mul or "1").isdigit():
+            raise ValueError(f"irreps: cannot read {part!r} in {text!r}; write 128x0e+64x1o")
+        result.append((int(mul or "1"), int(kind[:-1]), 1 if kind[-1] == "e" else -1))
+    return result
+
+
+def from_e3nn(x: torch.Tensor, irreps: List[Irrep]) -> torch.Tensor:
+    """Return features ``[n, width]`` in our order from e3nn's."""
+    parts = []
+    for block, (mul, degree, _) in zip(
+        torch.split_with_sizes(x, [block_size(i) for i in irreps], dim=1), irreps, strict=True
+    ):
+        parts.append(block.view(-1, mul, 2 * degree + 1).transpose(1, 2).flatten(1))
+    return torch.cat(parts, dim=1)
+
+
+def to_e3nn(x: torch.Tensor, irreps: List[Irrep]) -> torch.Tensor:
+    """Return features ``[n, width]`` in e3nn's order from ours."""
+    parts = []
+    for block, (mul, degree, _) in zip(
+        torch.split_with_sizes(x, [block_size(i) for i in irreps], dim=1), irreps, strict=True
+    ):
+        parts.append(block.view(-1, 2 * degree + 1, mul).transpose(1, 2).flatten(1))
+    return torch.cat(parts, dim=1)
