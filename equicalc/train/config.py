@@ -15,6 +15,7 @@ import yaml
 from equicalc.data.structures import LABELS
 from equicalc.dispersion import check as check_dispersion
 from equicalc.errors import ConfigError
+from equicalc.models import resolve, shipped
 from equicalc.train.loss import TERMS
 from equicalc.train.settings import SECTIONS, Config
 
@@ -64,7 +65,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if config.data.validation is not None:
         config.data.validation = [_beside(base, name) for name in config.data.validation]
     if config.model.init is not None:
-        config.model.init = _beside(base, config.model.init)
+        config.model.init = _start(base, config.model.init)
     config.about.name = config.about.name or path.stem
     config.run.directory = config.run.directory or str(Path("runs") / path.stem)
     return config
@@ -93,6 +94,12 @@ def closest(name: str, known: typing.Iterable[str]) -> str:
     """Return '. Did you mean ...?' with the most similar known name, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f". Did you mean '{matches[0]}'?" if matches else ""
+
+
+def _start(base: Path, name: str) -> str:
+    """File of ``model.init``: one beside the configuration, or a shipped model."""
+    path = _beside(base, name)
+    return str(resolve(name)) if not Path(path).is_file() and name in shipped() else path
 
 
 def _beside(base: Path, name: str) -> str:

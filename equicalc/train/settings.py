@@ -30,7 +30,8 @@ class ModelSection(NetworkConfig):
     refit_reference_energies : bool
         With ``init``: fit the reference energies again, for data of another level of theory.
     init : str, optional
-        ``best.pt`` of an earlier run with the same network, whose weights are the start.
+        Where weights come from: ``best.pt`` of an earlier run, a model file, or the name of a
+        shipped model, with the same network.
     """
 
     initial_charges: dict[str, float] | None = None

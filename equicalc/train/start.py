@@ -20,6 +20,7 @@ from equicalc.data.statistics import (
     rms_force,
 )
 from equicalc.data.structures import Structure
+from equicalc.deploy import is_model_file, read_network
 from equicalc.electrostatics import solve
 from equicalc.errors import ConfigError, DataError
 from equicalc.nn import EquiNetwork, NetworkConfig
@@ -170,16 +171,28 @@ def _check_elements_of(values: dict[str, float], elements: list[str], key: str) 
 
 
 def load_weights(network: EquiNetwork, path: str | Path) -> None:
-    """Give a network the weights of an earlier run; ConfigError when the shapes differ."""
-    content = checkpoint.load(path, checkpoint.WEIGHTS_KIND)
-    stored = content["network"]
+    """Give a network the weights of an earlier run or a model file.
+
+    Raises
+    ------
+    ConfigError
+        The shapes differ.
+    DataError, ModelFileError
+        The file is missing, damaged or something else.
+    """
+    if is_model_file(path):
+        earlier = read_network(path)
+        stored, state = earlier.config.to_dict(), earlier.state_dict()
+    else:
+        content = checkpoint.load(path, checkpoint.WEIGHTS_KIND)
+        stored, state = content["network"], content["state"]
     for key, value in network.config.to_dict().items():
         if stored.get(key) != value:
             raise ConfigError(
                 f"model.init: '{path}' has model.{key} = {stored.get(key)!r}, the configuration "
                 f"says {value!r}; a run can only start from a network of the same shape"
             )
-    network.load_state_dict(content["state"])
+    network.load_state_dict(state)
 
 
 def load_best(directory: str | Path, dtype: torch.dtype = torch.float64) -> Potential:

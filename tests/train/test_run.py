@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from equicalc.deploy import export_run
 from equicalc.errors import ConfigError, DataError
 from equicalc.evaluate import evaluate
+from equicalc.models import resolve
 from equicalc.train import checkpoint, load_best, pipeline, run
+from equicalc.train.config import load_config
 from equicalc.train.trainer import Trainer, TrainingError, TrainingInterrupted
 
 # Gradients of the same batch summed in two parts instead of one: float64 rounding, amplified by
@@ -224,6 +227,29 @@ def test_a_run_can_start_from_the_weights_of_another(write_config):
     assert errors[1] == pytest.approx(errors[0], rel=FLOAT32)
     with pytest.raises(ConfigError, match=r"best.pt' has model.channels = 4, .* says 6"):
         run(path, overrides={"model.channels": 6, "run.directory": "third"})
+
+
+def test_a_run_can_start_from_a_model_file(write_config, tmp_path):
+    first = run(write_config("first", training__max_epochs=3))
+    model = export_run(first, tmp_path / "first.pt")
+    path = write_config(
+        "second",
+        model__init=model.name,
+        training__max_epochs=1,
+        training__learning_rate=1e-12,
+        training__ema_decay=0.0,
+    )
+    errors = [
+        json.loads((d / "metrics.json").read_text())["validation"]["forces_rmse_meV_per_A"]
+        for d in (first, run(path))
+    ]
+    assert errors[1] == pytest.approx(errors[0], rel=FLOAT32)
+    with pytest.raises(ConfigError, match=r"first.pt' has model.channels = 4, .* says 6"):
+        run(path, overrides={"model.channels": 6, "run.directory": "third"})
+
+
+def test_a_shipped_model_can_be_named_as_the_start(write_config):
+    assert load_config(write_config(model__init="kcl")).model.init == str(resolve("kcl"))
 
 
 def test_given_reference_energies_are_used(write_config):
