@@ -1,0 +1,122 @@
+// equicalc::symmetric_contraction(x [n, M, C], species [n], weight [S, T, C], tree) -> [n, O, C],
+// for evaluation: weights are constants and derivatives are first ones. The tree is one int64
+// tensor per level, see equicalc/nn/contraction.py.
+#include "contraction_kernels.h"
+#include "fused_ops.h"
+
+namespace equicalc {
+namespace {
+
+using torch::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Levels of the tree: starts [O + 1]; rows (component, term, first child) [3, roots + 1] and
+// [3, branches + 1], the last column of which only closes the list; (component, term) [2, leaves].
+kernels::ContractionTree tree_of(const Tensor &starts, const Tensor &roots, const Tensor &branches,
+                                 const Tensor &leaves) {
+    const auto row = [](const Tensor &level, int64_t index) {
+        return level.data_ptr<int64_t>() + index * level.size(1);
+    };
+    return {starts.size(0) - 1, starts.data_ptr<int64_t>(),
+            row(roots, 0),      row(roots, 1),
+            row(roots, 2),      row(branches, 0),
+            row(branches, 1),   row(branches, 2),
+            row(leaves, 0),     row(leaves, 1)};
+}
+
+template <typename T>
+kernels::Contraction<T> contraction_problem(const Tensor &x, const Tensor &weight,
+                                            const Tensor &species,
+                                            const kernels::ContractionTree &tree) {
+    return {tree,
+            x.size(1),
+            x.size(2),
+            weight.size(1),
+            x.data_ptr<T>(),
+            weight.data_ptr<T>(),
+            species.data_ptr<int64_t>()};
+}
+
+struct SymmetricContraction : torch::autograd::Function<SymmetricContraction> {
+    static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight,
+                          const Tensor &species, const Tensor &starts, const Tensor &roots,
+                          const Tensor &branches, const Tensor &leaves) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        context->save_for_backward({x, weight, species, starts, roots, branches, leaves});
+        Tensor out = torch::empty({x.size(0), starts.size(0) - 1, x.size(2)}, x.options());
+        EQUICALC_DISPATCH(x.scalar_type(), "symmetric_contraction", [&] {
+            const auto problem = contraction_problem<scalar_t>(
+                x, weight, species, tree_of(starts, roots, branches, leaves));
+            at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
+                kernels::contract(problem, begin, end, out.data_ptr<scalar_t>());
+            });
+        });
+        return out;
+    }
+
+    static variable_list backward(AutogradContext *context, const variable_list &grads) {
+        TORCH_CHECK(!at::GradMode::is_enabled(),
+                    "equicalc: symmetric_contraction has first derivatives only, and a second was "
+                    "asked for; set fused = False on the modules of equicalc.nn to go through "
+                    "torch expressions");
+        const auto s = context->get_saved_variables();
+        const Tensor &x = s[0];
+        const Tensor grad = grads[0].contiguous();
+        Tensor dx = torch::empty_like(x);
+        EQUICALC_DISPATCH(x.scalar_type(), "symmetric_contraction_backward", [&] {
+            const auto problem =
+                contraction_problem<scalar_t>(x, s[1], s[2], tree_of(s[3], s[4], s[5], s[6]));
+            at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
+                kernels::contract_backward(problem, begin, end, grad.data_ptr<scalar_t>(),
+                                           dx.data_ptr<scalar_t>());
+            });
+        });
+        const Tensor none;
+        return {dx, none, none, none, none, none, none};
+    }
+};
+
+Tensor symmetric_contraction(const Tensor &x, const Tensor &species, const Tensor &weight,
+                             const Tensor &starts, const Tensor &roots, const Tensor &branches,
+                             const Tensor &leaves) {
+    check_like(weight, x, "weights");
+    TORCH_CHECK(!weight.requires_grad(),
+                "equicalc: symmetric_contraction has no gradient of its weights; set fused = False "
+                "on the modules of equicalc.nn to train through torch expressions");
+    TORCH_CHECK(x.size(1) <= kernels::kMaxContracted && weight.size(2) == x.size(2) &&
+                    species.size(0) == x.size(0),
+                "equicalc: symmetric_contraction takes features [n, M <= ", kernels::kMaxContracted,
+                ", C], species [n] and weights [S, T, C], found ", x.sizes(), ", ", species.sizes(),
+                " and ", weight.sizes());
+    return SymmetricContraction::apply(x.contiguous(), weight.contiguous(), species.contiguous(),
+                                       starts.contiguous(), roots.contiguous(),
+                                       branches.contiguous(), leaves.contiguous());
+}
+
+Tensor symmetric_contraction_shape(const Tensor &x, const Tensor &, const Tensor &,
+                                   const Tensor &starts, const Tensor &, const Tensor &,
+                                   const Tensor &) {
+    return at::empty_symint({x.sym_size(0), starts.sym_size(0) - 1, x.sym_size(2)}, x.options());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(equicalc, library) {
+    library.def(
+        "symmetric_contraction(Tensor x, Tensor species, Tensor weight, Tensor starts, "
+        "Tensor roots, Tensor branches, Tensor leaves) -> Tensor");
+}
+
+// The function leaves the autograd keys itself, so one registration serves both.
+TORCH_LIBRARY_IMPL(equicalc, CPU, library) {
+    library.impl("symmetric_contraction", &symmetric_contraction);
+}
+TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
+    library.impl("symmetric_contraction", &symmetric_contraction);
+}
+TORCH_LIBRARY_IMPL(equicalc, Meta, library) {
+    library.impl("symmetric_contraction", &symmetric_contraction_shape);
+}
+
+}  // namespace equicalc
