@@ -24,22 +24,27 @@ from equicalc.electrostatics import lattice
 
 # Mesh spacing in units of sigma at which the rms force error is 5 eV/A times the accuracy, for
 # random unit charges of sigma = 1 A, 0.05 per A^3, in cubic and triclinic cells; measured against
-# the exact sum. Key: order of the spline. Columns: accuracies of ACCURACIES.
+# the exact sum (in rock salt with displaced atoms the error is a sixth of that). Key: order of the
+# spline. Columns: accuracies of ACCURACIES.
 ACCURACIES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 SPACINGS: dict[int, tuple[float, ...]] = {
-    4: (1.05, 0.55, 0.26),
-    5: (1.34, 0.88, 0.56, 0.34),
-    6: (1.45, 1.02, 0.74, 0.50, 0.32),
-    7: (1.54, 1.12, 0.86, 0.65, 0.48, 0.35),
-    8: (1.57, 1.17, 0.94, 0.75, 0.58, 0.44, 0.33),
+    4: (1.17, 0.62, 0.29),
+    5: (1.42, 0.94, 0.61, 0.37),
+    6: (1.52, 1.08, 0.77, 0.54, 0.36),
+    7: (1.58, 1.17, 0.90, 0.68, 0.51, 0.37),
+    8: (1.61, 1.23, 0.97, 0.78, 0.61, 0.47, 0.35),
 }
 BEST_ACCURACY = ACCURACIES[-1]
+
+# On a mesh waves cost nothing: those count that make up more than this part of the accuracy, so
+# that the mesh alone decides about the error; never those beyond MOST_WAVES.
+WAVES, MOST_WAVES = 1e-3, 1e-12
 
 # Rough costs in nanoseconds, only to choose between solvers and splines: one mesh point through
 # both transforms, one of the order^2 rows of points of an atom in spreading and gathering, one atom
 # with one wave in the exact sum, and what a call of the mesh costs at least.
-COST_POINT = 15.0
-COST_SPLINE = 13.0
+COST_POINT = 25.0
+COST_SPLINE = 15.0
 COST_WAVE = 4.0
 COST_CALL = 2e5
 # The choices take the volume per atom (angstrom^3) of a usual solid or liquid, not that of the
@@ -119,19 +124,24 @@ def p3m(
             f"'p3m' reaches an accuracy of {BEST_ACCURACY:g}; found {accuracy:g}. Use "
             "method='ewald' or 'auto'"
         )
-    n_widths = len(np.unique(sigmas))
-    if n_widths > MOST_WIDTHS:
+    widths = different(sigmas)
+    if len(widths) > MOST_WIDTHS:
         raise ValueError(
-            f"'p3m' has one mesh for each width and takes up to {MOST_WIDTHS}; found {n_widths} "
+            f"'p3m' has one mesh for each width and takes up to {MOST_WIDTHS}; found {len(widths)} "
             "different sigmas. Use method='ewald' or 'auto'"
         )
-    order, spacing = choose_spline(sigmas, accuracy)
-    result: dict[str, Any] = {"virial": np.zeros((3, 3)), "atom_virials": None}
-    for mesh in blended_meshes(cell, order, spacing, open_direction):
-        raw = mesh_sum(charges, positions, sigmas, mesh.cell, mesh.points, order, accuracy, single)
-        for name in ("energy", "potentials", "forces", "virial"):
-            result[name] = result.get(name, 0.0) + mesh.weight * raw[name]
-        result["virial"] -= raw["energy"] * mesh.slope
+    order, spacing = _cheapest(len(sigmas), widths, accuracy)
+    waves = max(WAVES * accuracy, MOST_WAVES)
+    found = []
+    for mesh in _blend(cell.tobytes(), order, spacing, open_direction):
+        raw = mesh_sum(charges, positions, sigmas, mesh.cell, mesh.points, order, waves, single)
+        if mesh.weight == 1.0:
+            return raw
+        found.append((mesh, raw))
+    result: dict[str, Any] = {"atom_virials": None}
+    for name in ("energy", "potentials", "forces", "virial"):
+        result[name] = sum(mesh.weight * raw[name] for mesh, raw in found)
+    result["virial"] -= sum(raw["energy"] * mesh.slope for mesh, raw in found)
     return result
 
 
@@ -145,9 +155,12 @@ def mesh_sum(
     accuracy: float,
     single: bool = False,
 ) -> dict[str, Any]:
-    """Result of a given mesh: `points` along the cell vectors, splines of `order`. See `p3m`."""
+    """Result of a given mesh: `points` along the cell vectors, splines of `order`. See `p3m`.
+
+    `accuracy` says which waves count at all.
+    """
     edge, threads = lattice.wave_range(sigmas, accuracy), torch.get_num_threads()
-    widths = tuple(np.unique(sigmas).tolist()) or (1.0,)
+    widths = different(sigmas)
     core = _core_mesh(cell.tobytes(), tuple(points), order, widths, edge, threads, single)
     buffers = _buffers(len(widths), tuple(points), single)
     with buffers.lock:
@@ -194,24 +207,35 @@ def _core_mesh(
     return kind(np.frombuffer(cell).reshape(3, 3), points, order, widths, *edge, threads)
 
 
+def different(sigmas: Array) -> tuple[float, ...]:
+    """The different widths, ascending; 1 for no atoms."""
+    if not len(sigmas):
+        return (1.0,)
+    first = float(sigmas[0])
+    return (first,) if (sigmas == first).all() else tuple(np.unique(sigmas).tolist())
+
+
 def choose_spline(sigmas: Array, accuracy: float) -> tuple[int, float]:
     """Order of the spline and largest mesh spacing (angstrom): the cheapest for `accuracy`."""
-    narrowest = float(sigmas.min()) if len(sigmas) else 1.0
+    return _cheapest(len(sigmas), different(sigmas), accuracy)
+
+
+@functools.lru_cache(maxsize=64)
+def _cheapest(n_atoms: int, widths: tuple[float, ...], accuracy: float) -> tuple[int, float]:
     decades = [-math.log10(value) for value in ACCURACIES]
     found = []
     for order, spacings in SPACINGS.items():
         reached = decades[: len(spacings)]
         if -math.log10(accuracy) <= reached[-1]:
             spacing = math.exp(np.interp(-math.log10(accuracy), reached, np.log(spacings)))
-            found.append((order, narrowest * spacing))
-    return min(found, key=lambda choice: mesh_cost(sigmas, *choice))
+            found.append((order, widths[0] * spacing))
+    return min(found, key=lambda choice: mesh_cost(n_atoms, len(widths), *choice))
 
 
-def mesh_cost(sigmas: Array, order: int, spacing: float) -> float:
+def mesh_cost(n_atoms: int, n_widths: int, order: int, spacing: float) -> float:
     """Rough cost of the mesh in nanoseconds, for the usual volume per atom."""
-    points = len(sigmas) * USUAL_VOLUME / spacing**3
-    transforms = COST_POINT * max(1, len(np.unique(sigmas))) * points
-    return COST_CALL + transforms + COST_SPLINE * len(sigmas) * order**2
+    points = n_atoms * USUAL_VOLUME / spacing**3
+    return COST_CALL + COST_POINT * n_widths * points + COST_SPLINE * n_atoms * order**2
 
 
 def is_cheaper(sigmas: Array, accuracy: float) -> bool:
@@ -219,13 +243,15 @@ def is_cheaper(sigmas: Array, accuracy: float) -> bool:
 
     This depends on the number of charges and not on the cell, which may change during a run.
     """
-    if accuracy < BEST_ACCURACY or len(np.unique(sigmas)) > MOST_WIDTHS or not len(sigmas):
+    widths = different(sigmas)
+    if accuracy < BEST_ACCURACY or len(widths) > MOST_WIDTHS or not len(sigmas):
         return False
     k_max = lattice.wave_range(sigmas, accuracy)[1]
     volume = len(sigmas) * USUAL_VOLUME
     half_waves = 0.5 * (4.0 * math.pi / 3.0) * k_max**3 * volume / (2.0 * math.pi) ** 3
     exact = COST_WAVE * len(sigmas) * half_waves
-    return 2.0 * mesh_cost(sigmas, *choose_spline(sigmas, accuracy)) < exact
+    spline = _cheapest(len(sigmas), widths, accuracy)
+    return 2.0 * mesh_cost(len(sigmas), len(widths), *spline) < exact
 
 
 def blended_meshes(
@@ -242,12 +268,19 @@ def blended_meshes(
     open_direction
         As in `p3m`.
     """
-    meshes = _shapes(cell, 1.0, np.zeros((3, 3)), frozenset())
+    return list(_blend(np.ascontiguousarray(cell).tobytes(), order, spacing, open_direction))
+
+
+@functools.lru_cache(maxsize=4)
+def _blend(cell: bytes, order: int, spacing: float, open_direction: int | None) -> tuple[Mesh, ...]:
+    """`blended_meshes`, kept while the cell stays."""
+    vectors = np.frombuffer(cell).reshape(3, 3)
+    meshes = _shapes(vectors, 1.0, np.zeros((3, 3)), frozenset())
     for direction in range(3):
         fixed = direction == open_direction
         divided = [_divided(mesh, direction, order, spacing, fixed) for mesh in meshes]
         meshes = [mesh for some in divided for mesh in some]
-    return meshes
+    return tuple(meshes)
 
 
 def _shapes(

@@ -146,8 +146,9 @@ def _check(
         if array.shape != shape:
             raise ValueError(f"{name} must have the shape {shape}; found {array.shape}")
     for name in ("charges", "positions"):
-        bad = np.argwhere(~np.isfinite(expected[name][0]))
-        if len(bad):
+        finite = np.isfinite(expected[name][0])
+        if not finite.all():
+            bad = np.argwhere(~finite)
             raise ValueError(f"{name} hold NaN or infinity (first at atom {bad[0][0]})")
     lattice.taper_range(accuracy)
     kind = lattice.boundary(pbc)

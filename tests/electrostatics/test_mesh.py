@@ -48,13 +48,31 @@ def test_rms_force_error_is_what_the_accuracy_asks_for(random_system, pbc, total
     exact = solve(*arguments, 1e-14, "ewald")
     rough = solve(*arguments, accuracy, "p3m")
     assert rough.method == "p3m"
-    # 3 to 7 eV/A were measured, half of it from the mesh and half from leaving out short waves.
+    # 3 to 7 eV/A were measured.
     bound = 10 * accuracy
     assert rms(rough.forces - exact.forces) < bound
     assert np.sqrt(np.mean((rough.potentials - exact.potentials) ** 2)) < bound
     # Per atom; the error of the energy is mostly that of the self-interaction, which adds up.
     assert abs(rough.energy - exact.energy) / 60 < bound
     assert np.abs(rough.virial - exact.virial).max() / 60 < bound
+
+
+@pytest.mark.parametrize("accuracy", [1e-2, 1e-4, 1e-6])
+def test_waves_are_limited_by_the_mesh_and_not_by_the_accuracy(random_system, accuracy):
+    # Leaving out waves costs accuracy and, on a mesh, saves nothing.
+    system = random_system(60, seed=13)
+    sigmas = np.full(60, SIGMA)
+    order, spacing = mesh.choose_spline(sigmas, accuracy)
+    all_waves = sum(
+        m.weight
+        * mesh.mesh_sum(system.charges, system.positions, sigmas, m.cell, m.points, order, 1e-14)[
+            "forces"
+        ]
+        for m in mesh.blended_meshes(system.cell, order, spacing)
+    )
+    arguments = system.charges, system.positions, system.cell, BULK, SIGMA, accuracy
+    # A thousandth of the accuracy is left out, 5 eV/A is the force that it refers to.
+    assert rms(solve(*arguments, "p3m").forces - all_waves) < 0.01 * accuracy
 
 
 @pytest.mark.parametrize("total_charge", [0.0, 1.5])
