@@ -9,6 +9,27 @@ import torch
 TINY_CUTOFF = 4.0
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the scenario matrix of LAMMPS: largest deviations on each number of ranks."""
+    rows: dict[str, dict[int, str]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for key, value in getattr(report, "user_properties", []):
+                if key == "scenario":
+                    name, ranks, worst = value
+                    text = f"{worst.get('energy', 0.0):.0e} {worst.get('forces', 0.0):.0e}"
+                    rows.setdefault(name, {})[ranks] = text + ("" if outcome == "passed" else " !")
+    if not rows:
+        return
+    write = terminalreporter.write_line
+    terminalreporter.section("LAMMPS: largest deviations of energy (eV/atom) and forces (eV/A)")
+    columns = sorted({ranks for row in rows.values() for ranks in row})
+    width = max(map(len, rows))
+    write(" " * width + "".join(f"{f'{ranks} rank(s)':>16}" for ranks in columns))
+    for name, row in rows.items():
+        write(name.ljust(width) + "".join(f"{row.get(ranks, '-'):>16}" for ranks in columns))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small, randomly initialised network for K and Cl with charges, exported to a file."""
