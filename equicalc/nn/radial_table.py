@@ -117,7 +117,7 @@ class RadialTable(torch.nn.Module):
             padding = n_blocks(group.shape[1]) * self.lanes - group.shape[1]
             padded = torch.nn.functional.pad(group, [0, padding])
             blocks.append(padded.view(self.n_rows, -1, self.lanes).transpose(0, 1))
-        self.coefficients.copy_(torch.cat(blocks))
+        self.coefficients = torch.cat(blocks)
 
     def forward(self, distance: torch.Tensor) -> torch.Tensor:
         """Return all functions ``[E, n_functions]`` at distances ``[E]`` (angstrom)."""

@@ -39,6 +39,8 @@ class TensorConvolution(torch.nn.Module):
         side: sort the paths by output, and a linear map afterwards is one product per degree.
     table : RadialTable
         The radial functions R of all paths, in their order; its widths are `path_widths`.
+    parity : bool
+        False: harmonics of all degrees count as even, as in networks that know rotations only.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class TensorConvolution(torch.nn.Module):
         l_harmonics: int,
         instructions: List[Instruction],
         table: RadialTable,
+        parity: bool = True,
     ):
         super().__init__()
         check_instructions(irreps_in, l_harmonics, instructions)
@@ -57,7 +60,7 @@ class TensorConvolution(torch.nn.Module):
                 f"{table.widths}; build it with RadialTable(path_widths(irreps_in, instructions))"
             )
         self.irreps_in = list(irreps_in)
-        self.irreps_out = output_irreps(irreps_in, instructions)
+        self.irreps_out = output_irreps(irreps_in, instructions, parity)
         self.instructions = list(instructions)
         self.path_widths = widths
         self.table = table
@@ -69,7 +72,7 @@ class TensorConvolution(torch.nn.Module):
         ]
         self.scales = [float(scale) for _, _, _, scale in instructions]
         # number of neighbouring paths in each block of the output
-        self.paths_per_block = paths_per_block(irreps_in, instructions)
+        self.paths_per_block = paths_per_block(irreps_in, instructions, parity)
         self.couplings = Couplings(self.paths)
         self.fused = True
 
@@ -154,24 +157,30 @@ def path_widths(irreps_in: List[Irrep], instructions: List[Instruction]) -> List
     return [irreps_in[block][0] for block, _, _, _ in instructions]
 
 
-def output_irreps(irreps_in: List[Irrep], instructions: List[Instruction]) -> List[Irrep]:
+def output_irreps(
+    irreps_in: List[Irrep], instructions: List[Instruction], parity: bool = True
+) -> List[Irrep]:
     """Return the irreps of the messages, neighbours of equal degree and parity joined."""
-    return merged(path_outputs(irreps_in, instructions))
+    return merged(path_outputs(irreps_in, instructions, parity))
 
 
-def path_outputs(irreps_in: List[Irrep], instructions: List[Instruction]) -> List[Irrep]:
+def path_outputs(
+    irreps_in: List[Irrep], instructions: List[Instruction], parity: bool = True
+) -> List[Irrep]:
     """Return the output irrep of every path."""
     return [
-        (irreps_in[block][0], l3, irreps_in[block][2] * (-1) ** l1)
+        (irreps_in[block][0], l3, irreps_in[block][2] * ((-1) ** l1 if parity else 1))
         for block, l1, l3, _ in instructions
     ]
 
 
-def paths_per_block(irreps_in: List[Irrep], instructions: List[Instruction]) -> List[int]:
+def paths_per_block(
+    irreps_in: List[Irrep], instructions: List[Instruction], parity: bool = True
+) -> List[int]:
     """Return how many paths each block of the output holds."""
     counts: List[int] = []
     previous = None
-    for irrep in path_outputs(irreps_in, instructions):
+    for irrep in path_outputs(irreps_in, instructions, parity):
         if irrep[1:] == previous:
             counts[-1] += 1
         else:

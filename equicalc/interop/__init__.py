@@ -1,0 +1,1 @@
+"""Reading networks that other codes have trained into equicalc's own modules."""

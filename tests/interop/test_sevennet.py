@@ -1,0 +1,138 @@
+"""Imported SevenNet networks say what the package sevenn says about the same structures."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from equicalc.data.batch import make_sample
+from equicalc.data.structures import from_atoms
+from equicalc.errors import ModelFileError, UnsupportedElementError
+from equicalc.interop.sevennet import import_sevennet
+from equicalc.train.potential import Potential
+
+REFERENCE = Path(__file__).resolve().parent.parent / "reference"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from structures import structures  # noqa: E402
+
+VARIANTS = ("rotations", "parity", "degree_3")
+# the same arithmetic in another order
+ROUNDING = 1e-10
+# what an imported network promises, eV/atom, eV/angstrom, eV/angstrom^3; tables of the radial
+# functions are a thousand times better for these random networks
+ENERGY, FORCE, STRESS = 1e-6, 1e-5, 1e-6
+
+
+def stored(name):
+    """Numbers of the package sevenn, written by tests/reference/make_sevennet.py."""
+    return json.loads((REFERENCE / "sevennet.json").read_text())[name]
+
+
+def load(name, fused, elements=None):
+    network = import_sevennet(REFERENCE / f"sevennet_{name}.pth", elements).network
+    for module in network.modules():
+        if hasattr(module, "fused"):
+            module.fused = fused
+    return network.requires_grad_(False)
+
+
+def predict(network, atoms):
+    sample = make_sample(
+        from_atoms([atoms], "test")[0], network.config.elements, network.config.cutoff
+    )
+    return Potential(network)(sample, need_stress=bool(atoms.pbc.all()))
+
+
+def errors(network, atoms, expected):
+    """Errors of energy per atom, forces, stress."""
+    found = predict(network, atoms)
+    result = [
+        abs(found.energy.item() - expected["energy"]) / len(atoms),
+        float(np.abs(found.forces.numpy() - expected["forces"]).max()),
+    ]
+    if atoms.pbc.all():
+        result.append(float(np.abs(found.stress[0].numpy() - expected["stress"]).max()))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_torch_expressions_equal_the_original(name):
+    network, expected = load(name, fused=False), stored(name)
+    for kind, atoms in structures().items():
+        assert (errors(network, atoms, expected[kind]) < ROUNDING).all(), kind
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_fused_operators_equal_the_original(name):
+    network, expected = load(name, fused=True), stored(name)
+    for kind, atoms in structures().items():
+        found = errors(network, atoms, expected[kind])
+        assert (found < np.array([ENERGY, FORCE, STRESS])[: len(found)]).all(), kind
+
+
+def test_fewer_elements_leave_the_energies_unchanged():
+    atoms = structures()["liquid"]
+    few = load("parity", fused=False, elements=["O", "H"])
+    assert few.config.elements == ["H", "O"]
+    assert (errors(few, atoms, stored("parity")["liquid"]) < ROUNDING).all()
+
+
+def test_isolated_atom_has_the_energy_of_the_original_without_neighbours():
+    from ase import Atoms
+
+    network = load("rotations", fused=False)
+    alone = predict(network, Atoms("Na", [(0.0, 0.0, 0.0)]))
+    pair = predict(network, Atoms("NaCl", [(0.0, 0.0, 0.0), (0.0, 0.0, 4.499)]))
+    assert torch.isfinite(alone.energy).all()
+    # at the cutoff messages vanish: the pair is two isolated atoms
+    chlorine = predict(network, Atoms("Cl", [(0.0, 0.0, 0.0)]))
+    assert abs(pair.energy - alone.energy - chlorine.energy) < ENERGY
+    assert not alone.forces.any()
+
+
+def test_unknown_elements_are_named():
+    with pytest.raises(UnsupportedElementError, match="does not know Xe; it knows H, O, Na"):
+        load("rotations", fused=False, elements=["Na", "Xe"])
+
+
+def test_names_without_the_package_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelFileError, match="pip install sevenn"):
+        import_sevennet("7net-0")
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(ModelFileError, match="7net-l3i5"):
+        import_sevennet("8net-0")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"use_bias_in_linear": True}, "biases"),
+        ({"radial_basis": {"radial_basis_name": "gaussian"}}, "gaussian"),
+        ({"act_scalar": {"e": "silu", "o": "abs"}}, "'abs'"),
+        ({"use_modality": True, "_modal_map": {"PBE": 0, "R2SCAN": 1}}, "PBE, R2SCAN"),
+        ({"version": "0.9.0", "_normalize_sph": None}, "not normalised"),
+        ({"irreps_manual": ["10x0e", "4x0e+4x0e", "8x0e", "8x0e"]}, "each kind"),
+    ],
+)
+def test_variants_that_cannot_be_imported_are_refused(tmp_path, change, named):
+    content = torch.load(REFERENCE / "sevennet_rotations.pth", weights_only=True)
+    content["config"] |= change
+    torch.save(content, tmp_path / "variant.pth")
+    with pytest.raises(ModelFileError, match=named):
+        import_sevennet(tmp_path / "variant.pth")
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pth")
+    torch.save({"config": Path("x"), "model_state_dict": {}}, tmp_path / "objects.pth")
+    for name in ("text.pth", "other.pth", "objects.pth"):
+        with pytest.raises(ModelFileError, match=f"{name}' (cannot be read|is not)"):
+            import_sevennet(tmp_path / name)
