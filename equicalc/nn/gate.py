@@ -23,6 +23,10 @@ class Gate(torch.nn.Module):
         Activation function and factor for even (1) and odd (-1) scalars, and for gates.
     """
 
+    # TorchScript cannot guess the type of an empty list
+    multiplicities: List[int]
+    components: List[int]
+
     def __init__(
         self,
         features: List[Irrep],

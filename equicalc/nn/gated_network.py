@@ -178,6 +178,7 @@ class ScalarReadout(torch.nn.Module):
     def __init__(self, width: int, hidden: List[int], activation: str):
         super().__init__()
         sizes = [width, *hidden, 1]
+        self.n_hidden = len(hidden)
         self.activation = activation
         self.weights = torch.nn.ParameterList(
             [torch.nn.Parameter(torch.randn(rows, columns)) for rows, columns in pairwise(sizes)]
@@ -185,10 +186,9 @@ class ScalarReadout(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``[n]`` from ``[n, width]``."""
-        last = len(self.weights) - 1
         for index, weight in enumerate(self.weights):
             x = torch.matmul(x, weight)
-            if index < last:
+            if index < self.n_hidden:
                 x = activate(x, self.activation)
         return x.squeeze(1)
 
@@ -244,7 +244,7 @@ class GatedNetwork(torch.nn.Module):
         """Fill tables from the weights they stand for; call in float64, before any cast."""
         self.first.messages.prepare()
         for layer in self.layers:
-            layer.messages.prepare()  # type: ignore[union-attr, operator]
+            layer.messages.prepare()
 
     def raw_outputs(
         self,

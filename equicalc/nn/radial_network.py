@@ -95,7 +95,7 @@ class RadialNetwork(torch.nn.Module):
         self.register_buffer("frequencies", orders * (math.pi / cutoff.cutoff))
         self.prefactor = prefactor
         self.activation = activation
-        self.n_weights = widths[-1]
+        self.n_hidden = len(widths) - 1
         sizes = [n_bessel, *widths]
         self.weights = torch.nn.ParameterList(
             [
@@ -108,9 +108,8 @@ class RadialNetwork(torch.nn.Module):
         """Return the weights ``[n, n_weights]`` at distances ``[n]`` (angstrom, above zero)."""
         r = distance.unsqueeze(1)
         x = self.prefactor * torch.sin(r * self.frequencies) / r * self.cutoff(r)
-        last = len(self.weights) - 1
         for index, weight in enumerate(self.weights):
             x = torch.matmul(x, weight)
-            if index < last:
+            if index < self.n_hidden:
                 x = activate(x, self.activation)
         return x
