@@ -56,6 +56,11 @@ torch::jit::Module load_module(const std::string &path, const LoadOptions &optio
         for (const torch::Tensor &parameter : module.parameters()) {
             parameter.requires_grad_(false);  // only edge vectors are differentiated
         }
+        // Networks may hold the weights behind tables in place of the tables: filled in float64.
+        if (const auto prepare = module.find_method("prepare")) {
+            const torch::NoGradGuard no_grad;
+            (*prepare)({});
+        }
         // Module::to(device, dtype) would cast tables of indices too.
         module.to(options.device);
         const auto cast = [&](torch::Tensor tensor) {

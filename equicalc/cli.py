@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"equicalc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_train, _export, _info, _models, _evaluate, _relax, _md):
+    for add in (_train, _export, _import, _info, _models, _evaluate, _relax, _md):
         add(commands)
     return parser
 
@@ -108,6 +108,20 @@ def _export(commands) -> None:  # type: ignore[no-untyped-def]
     )
     parser.add_argument("directory", metavar="RUN", help="run directory written by train")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.pt")
+
+
+def _import(commands) -> None:  # type: ignore[no-untyped-def]
+    parser = _command(
+        commands, "import", "importing:import_model", "write another code's network as a model"
+    )
+    parser.add_argument("kind", metavar="KIND", choices=("sevennet",), help="sevennet")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a name such as 7net-0, or a checkpoint of that code"
+    )
+    parser.add_argument("-o", "--output", metavar="MODEL.pt", help="default: SOURCE.pt, here")
+    parser.add_argument(
+        "--elements", nargs="+", metavar="EL", help="keep these elements only; default: all"
+    )
 
 
 def _info(commands) -> None:  # type: ignore[no-untyped-def]

@@ -60,6 +60,7 @@ def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:
         for label, number, unit in _rmse(metadata, part):
             lines.append((f"RMSE {label}", f"{number:.3g} {unit} ({part})"))
     lines += [
+        ("origin", metadata.get("origin") or "trained by equicalc"),
         ("licence", metadata.get("licence") or "not stated"),
         ("authors", ", ".join(metadata.get("authors") or []) or "not stated"),
         ("citation", metadata.get("citation") or "not stated"),

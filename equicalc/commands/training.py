@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from equicalc.commands.common import check_writable
+from equicalc.commands.importing import print_deviations
 from equicalc.errors import ConfigError, DataError
 
 
@@ -30,7 +31,10 @@ def export(options: argparse.Namespace) -> None:
         raise DataError(
             f"no run directory '{options.directory}'; 'equicalc train CONFIG.yaml' writes one"
         )
-    from equicalc.deploy import export_run
+    from equicalc.deploy.deviation import export_checked, some_frames
+    from equicalc.deploy.export import describe_run
 
-    export_run(options.directory, options.output)
+    network, about = describe_run(options.directory)
+    structures = some_frames(about["training"]["files"])
+    print_deviations(export_checked(network, options.output, structures, **about))
     print(f"wrote {options.output} ({Path(options.output).stat().st_size / 1e6:.1f} MB)")

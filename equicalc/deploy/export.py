@@ -14,18 +14,20 @@ import torch
 
 import equicalc
 from equicalc.deploy.metadata import FORMAT_VERSION, METADATA_MEMBER
-from equicalc.deploy.scripted import script
+from equicalc.deploy.scripted import Network, script
 from equicalc.deploy.self_check import reference_properties, self_check_structure
 from equicalc.nn import EquiNetwork
+from equicalc.nn.gated_network import GatedNetwork
 
 
 def export_network(
-    network: EquiNetwork,
+    network: Network,
     path: str | Path,
     *,
     name: str | None = None,
     level_of_theory: str = "not stated",
     training: dict[str, Any] | None = None,
+    origin: str = "trained by equicalc",
     training_dtype: str = "float32",
     authors: Sequence[str] = (),
     licence: str = "not stated",
@@ -35,7 +37,7 @@ def export_network(
 
     Parameters
     ----------
-    network : EquiNetwork
+    network : EquiNetwork or GatedNetwork
         Trained network; it is left untouched.
     path : str or Path
         Target; replaced only after the new file is complete on disk.
@@ -45,6 +47,8 @@ def export_network(
         What users need to know about the data and may do with the model.
     training : dict, optional
         ``{"data": ..., "sha256": ..., "errors": {...}}``.
+    origin : str
+        Where the weights come from.
     training_dtype : str
         Precision of the training; weights are stored in float64, in which they are exact.
 
@@ -55,10 +59,8 @@ def export_network(
     """
     path = Path(path)
     name = name or path.stem
-    copy = EquiNetwork(network.config)
-    copy.load_state_dict(network.state_dict())
-    copy.to(torch.float64)
     config = network.config
+    copy = reference_copy(network)
     reference = dict(zip(config.elements, copy.reference_energies().tolist(), strict=True))
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -71,7 +73,8 @@ def export_network(
         "exchange_width": config.exchange_width,
         "training_dtype": training_dtype,
         "units": {"energy": "eV", "length": "angstrom", "charge": "e"},
-        "charges": _describe_charges(copy) if config.has_charges else None,
+        "origin": origin,
+        "charges": None if isinstance(copy, GatedNetwork) else _describe_charges(copy),
         "dispersion": config.dispersion,
         "reference_energies": reference,
         "level_of_theory": level_of_theory,
@@ -92,9 +95,25 @@ def export_network(
     return path
 
 
-def _describe_charges(network: EquiNetwork) -> dict[str, Any]:
+def reference_copy(network: Network) -> Network:
+    """Return a float64 copy that goes through torch expressions, the oracle of the operators."""
+    copy: Network
+    if isinstance(network, GatedNetwork):
+        copy = GatedNetwork(network.config)
+    else:
+        copy = EquiNetwork(network.config)
+    copy.load_state_dict(network.state_dict())
+    for part in copy.modules():
+        if hasattr(part, "fused"):
+            setattr(part, "fused", False)  # noqa: B010 (mypy takes attributes for submodules)
+    return copy.to(torch.float64)
+
+
+def _describe_charges(network: EquiNetwork) -> dict[str, Any] | None:
     """Charge model, widths and nominal charges per element, and the screening of the response."""
     config = network.config
+    if not config.has_charges:
+        return None
 
     def per_element(values: torch.Tensor) -> dict[str, float]:
         return dict(zip(config.elements, values.tolist(), strict=True))
@@ -125,6 +144,18 @@ def export_run(run: str | Path, path: str | Path) -> Path:
     DataError
         The directory has no ``best.pt``, or it is damaged.
     """
+    network, about = describe_run(run)
+    return export_network(network, path, **about)
+
+
+def describe_run(run: str | Path) -> tuple[EquiNetwork, dict[str, Any]]:
+    """Return the best network of a training run and the arguments of `export_network` about it.
+
+    Raises
+    ------
+    DataError
+        The directory has no ``best.pt``, or it is damaged.
+    """
     from equicalc.train import checkpoint, load_best
 
     run = Path(run)
@@ -134,12 +165,10 @@ def export_run(run: str | Path, path: str | Path) -> Path:
     metrics_file = run / "metrics.json"
     metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
     errors = {part: metrics[part] for part in ("training", "validation") if part in metrics}
-    return export_network(
-        network,
-        path,
-        name=about["name"],
-        level_of_theory=about["level_of_theory"] or "not stated",
-        training={
+    return network, {
+        "name": about["name"],
+        "level_of_theory": about["level_of_theory"] or "not stated",
+        "training": {
             "data": about["data"] or ", ".join(data["files"]),
             "files": data["files"],
             "sha256": data["sha256"],
@@ -148,11 +177,11 @@ def export_run(run: str | Path, path: str | Path) -> Path:
             "epoch": content["epoch"],
             "errors": errors or {"validation": content["validation"]},
         },
-        training_dtype=content["training_dtype"],
-        authors=about["authors"],
-        licence=about["licence"] or "not stated",
-        citation=about["citation"] or "",
-    )
+        "training_dtype": content["training_dtype"],
+        "authors": about["authors"],
+        "licence": about["licence"] or "not stated",
+        "citation": about["citation"] or "",
+    }
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,17 +1,21 @@
 """The module that is scripted: the network plus the attributes C++ reads."""
 
 import warnings
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import torch
 
 from equicalc.nn import EquiNetwork
+from equicalc.nn.gated_network import GatedNetwork
+
+# The networks that can be deployed: with these settings and methods, whatever their layers.
+Network = Union[EquiNetwork, GatedNetwork]
 
 
 class DeployedNetwork(torch.nn.Module):
     """The file contract around a network: one forward, and plain attributes for C++."""
 
-    def __init__(self, network: EquiNetwork, name: str, format_version: int):
+    def __init__(self, network: Network, name: str, format_version: int):
         super().__init__()
         config = network.config
         self.network = network
@@ -23,7 +27,7 @@ class DeployedNetwork(torch.nn.Module):
         self.exchange_width = config.exchange_width
         self.charge_model = config.charge_model
         self.sigmas = torch.jit.Attribute(widths(network), List[float])
-        self.epsilon_inf = float(network.epsilon_inf)
+        self.epsilon_inf = float(torch.as_tensor(network.epsilon_inf))
         # the words of LAMMPS' pair_style dispersion/d3
         words = config.dispersion
         self.dispersion = f"{words['damping']} {words['functional']}" if words else ""
@@ -55,14 +59,34 @@ class DeployedNetwork(torch.nn.Module):
         return self.network(species, edge_vectors, edge_index, n_local, total_charge)
 
 
-def widths(network: EquiNetwork) -> List[float]:
+class PreparedNetwork(DeployedNetwork):
+    """The same for networks with tables, which C++ has filled when it loads the file."""
+
+    @torch.jit.export
+    def prepare(self) -> None:
+        """Fill the tables; see `GatedNetwork.prepare`."""
+        self.network.prepare()
+
+
+def widths(network: Network) -> List[float]:
     """Return the Gaussian width of every element; empty without charges."""
-    return network.sigmas().tolist() if network.config.has_charges else []
+    if isinstance(network, GatedNetwork) or not network.config.has_charges:
+        return []
+    return network.sigmas().tolist()
 
 
-def script(network: EquiNetwork, name: str, format_version: int) -> torch.jit.ScriptModule:
-    """Return the scripted float64 module of a network, without training-only methods."""
-    module = DeployedNetwork(network.to(torch.float64).eval(), name, format_version)
+def script(network: Network, name: str, format_version: int) -> torch.jit.ScriptModule:
+    """Return the scripted float64 module of a network, without training-only methods.
+
+    The network itself is changed: call with a copy.
+    """
+    network = network.to(torch.float64).eval()
+    module: DeployedNetwork
+    if isinstance(network, GatedNetwork):
+        network.empty_tables()
+        module = PreparedNetwork(network, name, format_version)
+    else:
+        module = DeployedNetwork(network, name, format_version)
     module.requires_grad_(False)
     for part in module.modules():
         if hasattr(part, "fused"):

@@ -9,13 +9,15 @@ from ase import Atoms
 
 from equicalc.data.batch import make_sample
 from equicalc.data.structures import from_atoms
-from equicalc.nn import EquiNetwork, NetworkConfig
+from equicalc.deploy.scripted import Network
+from equicalc.nn import NetworkConfig
+from equicalc.nn.gated_config import GatedNetworkConfig
 
 REFERENCE_ACCURACY = 1e-12  # of the Coulomb sum
 SPACING = 2.9  # angstrom: close enough that every element has neighbours in reach
 
 
-def self_check_structure(config: NetworkConfig) -> Atoms:
+def self_check_structure(config: NetworkConfig | GatedNetworkConfig) -> Atoms:
     """Return a small triclinic crystal with every element of the model, without symmetry."""
     n_side = 2
     while n_side**3 < 2 * len(config.elements):
@@ -28,12 +30,12 @@ def self_check_structure(config: NetworkConfig) -> Atoms:
     return Atoms(symbols, positions=positions, cell=cell, pbc=True)
 
 
-def reference_properties(network: EquiNetwork, atoms: Atoms) -> dict[str, Any]:
+def reference_properties(network: Network, atoms: Atoms) -> dict[str, Any]:
     """Evaluate a network by plain autograd in Python, the oracle of every front end.
 
     Parameters
     ----------
-    network : EquiNetwork
+    network : EquiNetwork or GatedNetwork
         In float64.
     atoms : Atoms
         Three periodic directions or none; total charge in ``atoms.info["charge"]``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from e3nn.o3 import Irreps
 
 from equicalc.errors import ModelFileError, UnsupportedElementError
+from equicalc.interop.imported import Imported
 from equicalc.interop.sevennet_checkpoint import Checkpoint, read_checkpoint
 from equicalc.interop.sevennet_weights import (
     LayerWeights,
@@ -33,15 +33,7 @@ CITATION = (
 )
 # of the checkpoints that the package sevenn ships
 SHIPPED_LICENCE = "MIT (SevenNet, copyright Yutack Park)"
-SHIPPED_THEORY = "PBE and PBE+U (MPtrj, Materials Project, VASP)"
-
-
-@dataclass
-class Imported:
-    """A network and what the metadata of its model file should say."""
-
-    network: GatedNetwork
-    about: dict[str, Any]
+SHIPPED_THEORY = "PBE and PBE+U (Materials Project, VASP)"
 
 
 def import_sevennet(source: str | Path, elements: Sequence[str] | None = None) -> Imported:
@@ -225,9 +217,12 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the metadata say: licence and level of theory are known for shipped weights only."""
     shipped = not Path(checkpoint.name).is_file()
     version = checkpoint.config["version"]
+    theory = SHIPPED_THEORY if shipped else "not stated"
     return {
+        "training": {"data": "MPtrj (Materials Project trajectories)"} if shipped else {},
+        "training_dtype": "float32",
         "origin": f"SevenNet {version} checkpoint '{Path(checkpoint.name).name}'",
-        "level_of_theory": SHIPPED_THEORY if shipped else "not stated",
+        "level_of_theory": theory,
         "licence": SHIPPED_LICENCE if shipped else "not stated",
         "citation": CITATION,
         "authors": ["SevenNet developers"] if shipped else [],

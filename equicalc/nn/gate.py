@@ -7,6 +7,9 @@ import torch
 from equicalc.nn.blocks import Irrep, merged
 from equicalc.nn.radial_network import activate
 
+# activations that the operator knows
+OPERATOR_ACTIVATIONS = {"silu": 0, "tanh": 1}
+
 
 class Gate(torch.nn.Module):
     """Equivariant nonlinearity (Weiler et al., arXiv:1807.02547).
@@ -51,9 +54,24 @@ class Gate(torch.nn.Module):
         self.gate_name, self.gate_factor = gates[1]
         widths = [mul * (2 * degree + 1) for mul, degree, _ in gated]
         self.sizes = [*self.scalar_sizes, *self.multiplicities, *widths]
+        # for the operator: activations by number, and their factors; of the gates last
+        names = [*self.scalar_names, self.gate_name]
+        self.activations = [OPERATOR_ACTIVATIONS.get(name, -1) for name in names]
+        self.factors = [*self.scalar_factors, self.gate_factor]
+        self.has_operator = min(self.activations) >= 0
+        self.fused = True
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return gated features ``[n, W]`` of ``[n, W + number of gates]``."""
+        if self.fused and self.has_operator and not x.is_cuda:
+            return torch.ops.equicalc.gate(
+                x,
+                self.scalar_sizes,
+                self.activations,
+                self.factors,
+                self.multiplicities,
+                self.components,
+            )
         parts = torch.split_with_sizes(x, self.sizes, dim=1)
         n_scalars, n_gated = len(self.scalar_sizes), len(self.multiplicities)
         out: List[torch.Tensor] = []

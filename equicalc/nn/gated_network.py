@@ -29,6 +29,12 @@ class SpeciesLinear(torch.nn.Module):
         )
         self.width_out = feature_width(irreps_out)
 
+    @torch.jit.export
+    def prepare(self) -> None:
+        """See `IrrepsLinear.prepare`."""
+        for linear in self.linears:
+            linear.prepare()
+
     def forward(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Return mixed features, ``[n, width_in]`` to ``[n, width_out]``; species ``[n]``."""
         out = torch.zeros(x.shape[0], self.width_out, dtype=x.dtype, device=x.device)
@@ -46,6 +52,11 @@ class OwnLinear(torch.nn.Module):
         super().__init__()
         self.linear = IrrepsLinear(irreps_in, irreps_out)
 
+    @torch.jit.export
+    def prepare(self) -> None:
+        """See `IrrepsLinear.prepare`."""
+        self.linear.prepare()
+
     def forward(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Return mixed features, ``[n, width_in]`` to ``[n, width_out]``."""
         return self.linear(x)
@@ -53,6 +64,10 @@ class OwnLinear(torch.nn.Module):
 
 class NoOwn(torch.nn.Module):
     """Nothing of the atom's own features: zero."""
+
+    @torch.jit.export
+    def prepare(self) -> None:
+        """Nothing to prepare."""
 
     def forward(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Return a zero that adds to anything."""
@@ -91,7 +106,8 @@ class GatedConvolution(torch.nn.Module):
 
     @torch.jit.export
     def prepare(self) -> None:
-        """Fill the table of radial functions from the weights of the radial network."""
+        """Fill the table of radial functions, and what the operator of `mix` keeps."""
+        self.mix.prepare()
         self.convolution.table.fit(self.radial(self.convolution.table.points()))
 
     def forward(
@@ -245,6 +261,15 @@ class GatedNetwork(torch.nn.Module):
         self.first.messages.prepare()
         for layer in self.layers:
             layer.messages.prepare()
+            layer.linear.prepare()
+            layer.own.prepare()
+
+    @torch.jit.unused
+    def empty_tables(self) -> None:
+        """Drop the tables, for small files; `prepare` fills them again."""
+        for module in self.modules():
+            if isinstance(module, RadialTable):
+                module.coefficients = torch.zeros(0, dtype=torch.float64)
 
     def raw_outputs(
         self,

@@ -7,6 +7,7 @@ everything, so that losses of forces, stress and Born charges have parameter gra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from equicalc.data.batch import Batch
 from equicalc.electrostatics import coulomb_energies, equilibrated_charges, neutralise
 from equicalc.nn import EquiNetwork
 from equicalc.nn.charges import TransferredCharges
+from equicalc.nn.gated_network import GatedNetwork
 
 # Relative error of the wave sum. Training errors are 1e-3 of the forces at best.
 TRAINING_ACCURACY = 1e-6
@@ -56,15 +58,15 @@ class Potential(torch.nn.Module):
 
     Parameters
     ----------
-    network : EquiNetwork
+    network : EquiNetwork or GatedNetwork
         Its dtype is the precision of training; positions and sums are float64.
     accuracy : float
         Relative accuracy of the Coulomb sum.
     """
 
-    def __init__(self, network: EquiNetwork, accuracy: float = TRAINING_ACCURACY):
+    def __init__(self, network: EquiNetwork | GatedNetwork, accuracy: float = TRAINING_ACCURACY):
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.accuracy = accuracy
         self.charge_model: str = network.config.charge_model
         self.has_charges: bool = network.config.has_charges

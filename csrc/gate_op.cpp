@@ -1,0 +1,132 @@
+// equicalc::gate: the nonlinearity of gated networks in one pass, for evaluation.
+#include "fused_ops.h"
+#include "gate_kernels.h"
+
+namespace equicalc {
+namespace {
+
+using torch::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Scalars and blocks as equicalc.nn.gate describes them; activations by number.
+kernels::GateLayout read_layout(at::IntArrayRef scalar_sizes, at::IntArrayRef activations,
+                                at::ArrayRef<double> factors, at::IntArrayRef multiplicities,
+                                at::IntArrayRef components) {
+    const auto n_scalars = scalar_sizes.size(), n_blocks = multiplicities.size();
+    TORCH_CHECK(activations.size() == n_scalars + 1 && factors.size() == n_scalars + 1 &&
+                    components.size() == n_blocks,
+                "equicalc: gate takes an activation and a factor for each group of scalars and for "
+                "the gates, and as many components as multiplicities");
+    kernels::GateLayout layout;
+    const auto activation = [&](size_t k) {
+        TORCH_CHECK(activations[k] == 0 || activations[k] == 1,
+                    "equicalc: gate knows the activations 0 (silu) and 1 (tanh), found ",
+                    activations[k]);
+        return static_cast<kernels::Activation>(activations[k]);
+    };
+    int64_t start = 0;
+    for (size_t k = 0; k < n_scalars; ++k) {
+        layout.scalars.push_back({start, scalar_sizes[k], activation(k), factors[k]});
+        start += scalar_sizes[k];
+    }
+    layout.activation = activation(n_scalars);
+    layout.factor = factors[n_scalars];
+    int64_t gate = start, out = start, in = start;
+    for (const int64_t mul : multiplicities) {
+        in += mul;
+    }
+    for (size_t k = 0; k < n_blocks; ++k) {
+        layout.blocks.push_back({gate, in, out, components[k], multiplicities[k]});
+        gate += multiplicities[k];
+        in += components[k] * multiplicities[k];
+        out += components[k] * multiplicities[k];
+    }
+    layout.width_in = in;
+    layout.width_out = out;
+    return layout;
+}
+
+struct Gate : torch::autograd::Function<Gate> {
+    static Tensor forward(AutogradContext *context, const Tensor &x,
+                          const std::vector<int64_t> &scalar_sizes,
+                          const std::vector<int64_t> &activations,
+                          const std::vector<double> &factors,
+                          const std::vector<int64_t> &multiplicities,
+                          const std::vector<int64_t> &components) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        const auto layout =
+            read_layout(scalar_sizes, activations, factors, multiplicities, components);
+        TORCH_CHECK(x.dim() == 2 && x.size(1) == layout.width_in, "equicalc: gate takes [n, ",
+                    layout.width_in, "], found ", x.sizes());
+        context->save_for_backward({x});
+        context->saved_data["scalar_sizes"] = scalar_sizes;
+        context->saved_data["activations"] = activations;
+        context->saved_data["factors"] = factors;
+        context->saved_data["multiplicities"] = multiplicities;
+        context->saved_data["components"] = components;
+        Tensor out = torch::empty({x.size(0), layout.width_out}, x.options());
+        EQUICALC_DISPATCH(x.scalar_type(), "gate", [&] {
+            const auto *in = x.const_data_ptr<scalar_t>();
+            auto *to = out.mutable_data_ptr<scalar_t>();
+            at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
+                kernels::gate(layout, end - begin, in + begin * layout.width_in,
+                              to + begin * layout.width_out);
+            });
+        });
+        return out;
+    }
+
+    static variable_list backward(AutogradContext *context, const variable_list &grads) {
+        TORCH_CHECK(!at::GradMode::is_enabled(),
+                    "equicalc: gate has first derivatives only; set fused = False on the modules "
+                    "of equicalc.nn to go through torch expressions");
+        auto &data = context->saved_data;
+        const auto layout =
+            read_layout(data["scalar_sizes"].toIntVector(), data["activations"].toIntVector(),
+                        data["factors"].toDoubleVector(), data["multiplicities"].toIntVector(),
+                        data["components"].toIntVector());
+        const Tensor x = context->get_saved_variables()[0], grad = grads[0].contiguous();
+        Tensor result = torch::empty_like(x);
+        EQUICALC_DISPATCH(x.scalar_type(), "gate_backward", [&] {
+            const auto *in = x.const_data_ptr<scalar_t>();
+            const auto *g = grad.const_data_ptr<scalar_t>();
+            auto *to = result.mutable_data_ptr<scalar_t>();
+            at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
+                kernels::gate_backward(layout, end - begin, in + begin * layout.width_in,
+                                       g + begin * layout.width_out, to + begin * layout.width_in);
+            });
+        });
+        return {result, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    }
+};
+
+Tensor gate(const Tensor &x, at::IntArrayRef scalar_sizes, at::IntArrayRef activations,
+            at::ArrayRef<double> factors, at::IntArrayRef multiplicities,
+            at::IntArrayRef components) {
+    return Gate::apply(x.contiguous(), scalar_sizes.vec(), activations.vec(), factors.vec(),
+                       multiplicities.vec(), components.vec());
+}
+
+Tensor gate_meta(const Tensor &x, at::IntArrayRef, at::IntArrayRef, at::ArrayRef<double>,
+                 at::IntArrayRef multiplicities, at::IntArrayRef) {
+    int64_t width = x.size(1);
+    for (const int64_t mul : multiplicities) {
+        width -= mul;
+    }
+    return torch::empty({x.size(0), width}, x.options());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(equicalc, library) {
+    library.def(
+        "gate(Tensor x, int[] scalar_sizes, int[] activations, float[] factors, "
+        "int[] multiplicities, int[] components) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("gate", &gate); }
+TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) { library.impl("gate", &gate); }
+TORCH_LIBRARY_IMPL(equicalc, Meta, library) { library.impl("gate", &gate_meta); }
+
+}  // namespace equicalc

@@ -1,0 +1,138 @@
+// equicalc::irreps_linear: channel mixing of features with irregular irreps, for evaluation. Blocks
+// are multiplied where they lie in the rows of features: nothing is copied.
+#include "fused_ops.h"
+#include "matrix_kernels.h"
+
+#include <vector>
+
+namespace equicalc {
+namespace {
+
+using torch::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Atoms whose rows stay in the cache while all blocks are multiplied; a multiple of all tiles.
+constexpr int64_t kAtoms = 48;
+
+// Columns of `pairs`, see equicalc.nn.irreps_linear.
+struct Pair {
+    int64_t in, out, n_components, n_in, n_out, weight;
+};
+
+std::vector<Pair> read_pairs(const Tensor &table, bool transposed) {
+    std::vector<Pair> pairs;
+    const int64_t *row = table.data_ptr<int64_t>();
+    for (int64_t k = 0; k < table.size(0); ++k, row += 6) {
+        const int64_t n_components = 2 * row[2] + 1;
+        pairs.push_back(transposed ? Pair{row[1], row[0], n_components, row[4], row[3], row[5]}
+                                   : Pair{row[0], row[1], n_components, row[3], row[4], row[5]});
+    }
+    return pairs;
+}
+
+Tensor transpose(const Tensor &weight, const Tensor &table) {
+    Tensor result = torch::empty_like(weight);
+    for (const Pair &pair : read_pairs(table, false)) {
+        const int64_t size = pair.n_in * pair.n_out;
+        result.narrow(0, pair.weight, size)
+            .view({pair.n_out, pair.n_in})
+            .copy_(weight.narrow(0, pair.weight, size).view({pair.n_in, pair.n_out}).t());
+    }
+    return result;
+}
+
+template <typename T>
+void mix(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, Tensor &out) {
+    const int64_t in_row = x.size(1), out_row = out.size(1);
+    at::parallel_for(0, (x.size(0) + kAtoms - 1) / kAtoms, 1, [&](int64_t begin, int64_t end) {
+        std::vector<int64_t> written;
+        for (int64_t block = begin; block < end; ++block) {
+            const int64_t first = block * kAtoms;
+            const int64_t n_atoms = std::min(kAtoms, x.size(0) - first);
+            written.clear();
+            for (const Pair &pair : pairs) {
+                const bool add =
+                    std::find(written.begin(), written.end(), pair.out) != written.end();
+                written.push_back(pair.out);
+                kernels::multiply(
+                    kernels::ComponentProduct<T>{
+                        x.const_data_ptr<T>() + first * in_row + pair.in, in_row, pair.n_in,
+                        out.mutable_data_ptr<T>() + first * out_row + pair.out, out_row, pair.n_out,
+                        weight.const_data_ptr<T>() + pair.weight, pair.n_components, add},
+                    n_atoms);
+            }
+        }
+    });
+}
+
+Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, int64_t width) {
+    int64_t covered = 0;
+    std::vector<int64_t> written;
+    for (const Pair &pair : pairs) {
+        if (std::find(written.begin(), written.end(), pair.out) == written.end()) {
+            covered += pair.n_components * pair.n_out;
+            written.push_back(pair.out);
+        }
+    }
+    // Where no block flows in there are zeros.
+    Tensor out = covered == width ? torch::empty({x.size(0), width}, x.options())
+                                  : torch::zeros({x.size(0), width}, x.options());
+    EQUICALC_DISPATCH(x.scalar_type(), "irreps_linear",
+                      [&] { mix<scalar_t>(x, weight, pairs, out); });
+    return out;
+}
+
+struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
+    static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight,
+                          const Tensor &transposed, const Tensor &table, int64_t width) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        context->save_for_backward({weight, transposed, table});
+        context->saved_data["width"] = x.size(1);
+        return mixed(x.contiguous(), weight, read_pairs(table, false), width);
+    }
+
+    static variable_list backward(AutogradContext *context, const variable_list &grads) {
+        TORCH_CHECK(!at::GradMode::is_enabled(),
+                    "equicalc: irreps_linear has first derivatives only; set fused = False on the "
+                    "modules of equicalc.nn to go through torch expressions");
+        const auto saved = context->get_saved_variables();
+        const Tensor transposed =
+            saved[1].numel() == saved[0].numel() ? saved[1] : transpose(saved[0], saved[2]);
+        return {mixed(grads[0].contiguous(), transposed, read_pairs(saved[2], true),
+                      context->saved_data["width"].toInt()),
+                Tensor(), Tensor(), Tensor(), Tensor()};
+    }
+};
+
+Tensor irreps_linear(const Tensor &x, const Tensor &weight, const Tensor &transposed,
+                     const Tensor &pairs, int64_t width) {
+    check_like(weight, x, "weights");
+    TORCH_CHECK(x.dim() == 2, "equicalc: irreps_linear takes features [n, width], found ",
+                x.sizes());
+    TORCH_CHECK(!weight.requires_grad(),
+                "equicalc: irreps_linear has no gradient of its weights; set fused = False on the "
+                "modules of equicalc.nn to train them");
+    return IrrepsLinear::apply(x, weight.contiguous(), transposed, pairs, width);
+}
+
+Tensor irreps_linear_meta(const Tensor &x, const Tensor &, const Tensor &, const Tensor &,
+                          int64_t width) {
+    return torch::empty({x.size(0), width}, x.options());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(equicalc, library) {
+    library.def(
+        "irreps_linear(Tensor x, Tensor weight, Tensor transposed, Tensor pairs, int width) -> "
+        "Tensor");
+}
+
+TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("irreps_linear", &irreps_linear); }
+TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
+    library.impl("irreps_linear", &irreps_linear);
+}
+TORCH_LIBRARY_IMPL(equicalc, Meta, library) { library.impl("irreps_linear", &irreps_linear_meta); }
+
+}  // namespace equicalc

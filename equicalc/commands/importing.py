@@ -1,0 +1,49 @@
+"""`equicalc import`: networks of other codes as model files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from equicalc.commands.common import check_writable
+from equicalc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from equicalc.deploy.deviation import Deviation
+
+
+def import_model(options: argparse.Namespace) -> None:
+    """Read a network, write it as a model file, and say how far the file is from the network."""
+    from ase.data import atomic_numbers
+
+    from equicalc.deploy.deviation import common_structures, export_checked
+    from equicalc.interop import import_network
+
+    output = Path(options.output or f"{Path(options.source).stem}.pt")
+    check_writable(output, (".pt",))
+    if unknown := [e for e in options.elements or [] if e not in atomic_numbers]:
+        raise ConfigError(f"'{unknown[0]}' in --elements is not a chemical symbol; write Na Cl")
+    found = import_network(options.kind, options.source, options.elements)
+    print(f"read: {found.about.get('origin', options.source)}")
+    structures = common_structures(found.network.config.elements)
+    print_deviations(
+        export_checked(found.network, output, structures, name=output.stem, **found.about)
+    )
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def print_deviations(deviations: dict[str, Deviation]) -> None:
+    """Print how far a written file is from its network, in both precisions."""
+    from equicalc.deploy.deviation import TOLERANCE
+
+    n_structures = deviations["float64"].n_structures
+    plural = "s" if n_structures > 1 else ""
+    print(f"deviation from the network in torch and float64, {n_structures} structure{plural}:")
+    for dtype, found in deviations.items():
+        energy, forces = TOLERANCE[dtype]
+        print(
+            f"  {dtype}: energy {found.energy:.1e} eV/atom, forces {found.forces:.1e} eV/Å, stress "
+            f"{found.stress:.1e} eV/Å³ (accepted: {energy:.0e} eV/atom, "
+            f"{forces * max(1.0, found.largest_force):.0e} eV/Å)"
+        )
