@@ -47,6 +47,25 @@ kernels::GateLayout read_layout(at::IntArrayRef scalar_sizes, at::IntArrayRef ac
     return layout;
 }
 
+Tensor gate_forward(const Tensor &features, at::IntArrayRef scalar_sizes,
+                    at::IntArrayRef activations, at::ArrayRef<double> factors,
+                    at::IntArrayRef multiplicities, at::IntArrayRef components) {
+    const auto layout = read_layout(scalar_sizes, activations, factors, multiplicities, components);
+    TORCH_CHECK(features.dim() == 2 && features.size(1) == layout.width_in,
+                "equicalc: gate takes [n, ", layout.width_in, "], found ", features.sizes());
+    const Tensor x = features.contiguous();
+    Tensor out = torch::empty({x.size(0), layout.width_out}, x.options());
+    EQUICALC_DISPATCH(x.scalar_type(), "gate", [&] {
+        const auto *in = x.const_data_ptr<scalar_t>();
+        auto *to = out.mutable_data_ptr<scalar_t>();
+        at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
+            kernels::gate(layout, end - begin, in + begin * layout.width_in,
+                          to + begin * layout.width_out);
+        });
+    });
+    return out;
+}
+
 struct Gate : torch::autograd::Function<Gate> {
     static Tensor forward(AutogradContext *context, const Tensor &x,
                           const std::vector<int64_t> &scalar_sizes,
@@ -54,27 +73,18 @@ struct Gate : torch::autograd::Function<Gate> {
                           const std::vector<double> &factors,
                           const std::vector<int64_t> &multiplicities,
                           const std::vector<int64_t> &components) {
+        // Through the dispatcher, where tracers of torch.export see one operator.
+        static const auto op = c10::Dispatcher::singleton()
+                                   .findSchemaOrThrow("equicalc::gate", "")
+                                   .typed<decltype(gate_forward)>();
         at::AutoDispatchBelowADInplaceOrView guard;
-        const auto layout =
-            read_layout(scalar_sizes, activations, factors, multiplicities, components);
-        TORCH_CHECK(x.dim() == 2 && x.size(1) == layout.width_in, "equicalc: gate takes [n, ",
-                    layout.width_in, "], found ", x.sizes());
         context->save_for_backward({x});
         context->saved_data["scalar_sizes"] = scalar_sizes;
         context->saved_data["activations"] = activations;
         context->saved_data["factors"] = factors;
         context->saved_data["multiplicities"] = multiplicities;
         context->saved_data["components"] = components;
-        Tensor out = torch::empty({x.size(0), layout.width_out}, x.options());
-        EQUICALC_DISPATCH(x.scalar_type(), "gate", [&] {
-            const auto *in = x.const_data_ptr<scalar_t>();
-            auto *to = out.mutable_data_ptr<scalar_t>();
-            at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
-                kernels::gate(layout, end - begin, in + begin * layout.width_in,
-                              to + begin * layout.width_out);
-            });
-        });
-        return out;
+        return op.call(x, scalar_sizes, activations, factors, multiplicities, components);
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
@@ -86,7 +96,8 @@ struct Gate : torch::autograd::Function<Gate> {
             read_layout(data["scalar_sizes"].toIntVector(), data["activations"].toIntVector(),
                         data["factors"].toDoubleVector(), data["multiplicities"].toIntVector(),
                         data["components"].toIntVector());
-        const Tensor x = context->get_saved_variables()[0], grad = grads[0].contiguous();
+        const Tensor x = context->get_saved_variables()[0].contiguous(),
+                     grad = grads[0].contiguous();
         Tensor result = torch::empty_like(x);
         EQUICALC_DISPATCH(x.scalar_type(), "gate_backward", [&] {
             const auto *in = x.const_data_ptr<scalar_t>();
@@ -104,7 +115,7 @@ struct Gate : torch::autograd::Function<Gate> {
 Tensor gate(const Tensor &x, at::IntArrayRef scalar_sizes, at::IntArrayRef activations,
             at::ArrayRef<double> factors, at::IntArrayRef multiplicities,
             at::IntArrayRef components) {
-    return Gate::apply(x.contiguous(), scalar_sizes.vec(), activations.vec(), factors.vec(),
+    return Gate::apply(x, scalar_sizes.vec(), activations.vec(), factors.vec(),
                        multiplicities.vec(), components.vec());
 }
 
@@ -125,7 +136,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "int[] multiplicities, int[] components) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("gate", &gate); }
+TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("gate", &gate_forward); }
 TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) { library.impl("gate", &gate); }
 TORCH_LIBRARY_IMPL(equicalc, Meta, library) { library.impl("gate", &gate_meta); }
 

@@ -3,6 +3,7 @@
 #include "fused_ops.h"
 #include "matrix_kernels.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace equicalc {
@@ -13,7 +14,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // Atoms whose rows stay in the cache while all blocks are multiplied; a multiple of all tiles.
-constexpr int64_t kAtoms = 48;
+template <typename T>
+constexpr int64_t kAtoms = sizeof(T) == sizeof(float) ? 48 : 24;
 
 // Columns of `pairs`, see equicalc.nn.irreps_linear.
 struct Pair {
@@ -45,25 +47,27 @@ Tensor transpose(const Tensor &weight, const Tensor &table) {
 template <typename T>
 void mix(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, Tensor &out) {
     const int64_t in_row = x.size(1), out_row = out.size(1);
-    at::parallel_for(0, (x.size(0) + kAtoms - 1) / kAtoms, 1, [&](int64_t begin, int64_t end) {
-        std::vector<int64_t> written;
-        for (int64_t block = begin; block < end; ++block) {
-            const int64_t first = block * kAtoms;
-            const int64_t n_atoms = std::min(kAtoms, x.size(0) - first);
-            written.clear();
-            for (const Pair &pair : pairs) {
-                const bool add =
-                    std::find(written.begin(), written.end(), pair.out) != written.end();
-                written.push_back(pair.out);
-                kernels::multiply(
-                    kernels::ComponentProduct<T>{
-                        x.const_data_ptr<T>() + first * in_row + pair.in, in_row, pair.n_in,
-                        out.mutable_data_ptr<T>() + first * out_row + pair.out, out_row, pair.n_out,
-                        weight.const_data_ptr<T>() + pair.weight, pair.n_components, add},
-                    n_atoms);
+    at::parallel_for(
+        0, (x.size(0) + kAtoms<T> - 1) / kAtoms<T>, 1, [&](int64_t begin, int64_t end) {
+            std::vector<int64_t> written;
+            for (int64_t block = begin; block < end; ++block) {
+                const int64_t first = block * kAtoms<T>;
+                const int64_t n_atoms = std::min(kAtoms<T>, x.size(0) - first);
+                written.clear();
+                for (const Pair &pair : pairs) {
+                    const bool add =
+                        std::find(written.begin(), written.end(), pair.out) != written.end();
+                    written.push_back(pair.out);
+                    kernels::multiply(
+                        kernels::ComponentProduct<T>{
+                            x.const_data_ptr<T>() + first * in_row + pair.in, in_row, pair.n_in,
+                            out.mutable_data_ptr<T>() + first * out_row + pair.out, out_row,
+                            pair.n_out, weight.const_data_ptr<T>() + pair.weight, pair.n_components,
+                            add},
+                        n_atoms);
+                }
             }
-        }
-    });
+        });
 }
 
 Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, int64_t width) {
@@ -83,13 +87,25 @@ Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pai
     return out;
 }
 
+Tensor irreps_linear_forward(const Tensor &x, const Tensor &weight, const Tensor &,
+                             const Tensor &table, int64_t width) {
+    check_like(weight, x, "weights");
+    TORCH_CHECK(x.dim() == 2, "equicalc: irreps_linear takes features [n, width], found ",
+                x.sizes());
+    return mixed(x.contiguous(), weight.contiguous(), read_pairs(table, false), width);
+}
+
 struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight,
                           const Tensor &transposed, const Tensor &table, int64_t width) {
+        // Through the dispatcher, where tracers of torch.export see one operator.
+        static const auto op = c10::Dispatcher::singleton()
+                                   .findSchemaOrThrow("equicalc::irreps_linear", "")
+                                   .typed<decltype(irreps_linear_forward)>();
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({weight, transposed, table});
         context->saved_data["width"] = x.size(1);
-        return mixed(x.contiguous(), weight, read_pairs(table, false), width);
+        return op.call(x, weight, transposed, table, width);
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
@@ -97,8 +113,9 @@ struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
                     "equicalc: irreps_linear has first derivatives only; set fused = False on the "
                     "modules of equicalc.nn to go through torch expressions");
         const auto saved = context->get_saved_variables();
-        const Tensor transposed =
-            saved[1].numel() == saved[0].numel() ? saved[1] : transpose(saved[0], saved[2]);
+        const Tensor transposed = saved[1].numel() == saved[0].numel()
+                                      ? saved[1].contiguous()
+                                      : transpose(saved[0], saved[2]);
         return {mixed(grads[0].contiguous(), transposed, read_pairs(saved[2], true),
                       context->saved_data["width"].toInt()),
                 Tensor(), Tensor(), Tensor(), Tensor()};
@@ -107,13 +124,10 @@ struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
 
 Tensor irreps_linear(const Tensor &x, const Tensor &weight, const Tensor &transposed,
                      const Tensor &pairs, int64_t width) {
-    check_like(weight, x, "weights");
-    TORCH_CHECK(x.dim() == 2, "equicalc: irreps_linear takes features [n, width], found ",
-                x.sizes());
     TORCH_CHECK(!weight.requires_grad(),
                 "equicalc: irreps_linear has no gradient of its weights; set fused = False on the "
                 "modules of equicalc.nn to train them");
-    return IrrepsLinear::apply(x, weight.contiguous(), transposed, pairs, width);
+    return IrrepsLinear::apply(x, weight, transposed, pairs, width);
 }
 
 Tensor irreps_linear_meta(const Tensor &x, const Tensor &, const Tensor &, const Tensor &,
@@ -129,7 +143,9 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor");
 }
 
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("irreps_linear", &irreps_linear); }
+TORCH_LIBRARY_IMPL(equicalc, CPU, library) {
+    library.impl("irreps_linear", &irreps_linear_forward);
+}
 TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
     library.impl("irreps_linear", &irreps_linear);
 }

@@ -77,7 +77,7 @@ def test_help_does_not_import_torch_or_ase():
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "export", "info", "evaluate", "relax", "md", "models"]
+    "command", ["train", "export", "import", "info", "evaluate", "relax", "md", "models"]
 )
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -440,7 +440,8 @@ def test_train_export_and_evaluate_work_in_a_row(labelled, tmp_path, monkeypatch
     assert "--resume" in fails(capsys, "train", "small.yaml")
     assert equicalc("train", "small.yaml", "--resume") == 0
     assert equicalc("export", "runs/small", "-o", "small.pt") == 0
-    capsys.readouterr()
+    # compared on the training data, whose file is still there
+    assert "in torch and float64, 3 structures" in capsys.readouterr().out
     assert equicalc("info", "small.pt", "--json") == 0
     metadata = json.loads(capsys.readouterr().out)
     assert sorted(metadata["elements"]) == ["Cl", "K"]
@@ -500,3 +501,26 @@ def test_replacing_gives_the_new_file_or_keeps_the_old(tmp_path):
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
     assert issubclass(OutputError, EquicalcError)
+
+
+# --- import
+
+
+def test_import_writes_a_model_that_says_where_it_comes_from(tmp_path, monkeypatch, capsys):
+    checkpoint = Path(__file__).parent / "reference" / "sevennet_rotations.pth"
+    monkeypatch.chdir(tmp_path)
+    assert equicalc("import", "sevennet", checkpoint, "--elements", "Na", "Cl") == 0
+    printed = capsys.readouterr().out
+    assert "float32: energy" in printed
+    assert "wrote sevennet_rotations.pt" in printed
+    assert equicalc("info", "sevennet_rotations.pt") == 0
+    printed = capsys.readouterr().out
+    assert "SevenNet 0.11.0 checkpoint 'sevennet_rotations.pth'" in printed
+    assert "elements         Na Cl" in printed
+    assert "Park" in printed
+
+
+def test_import_of_what_is_not_there_names_what_could_be(tmp_path, capsys):
+    assert "7net-0" in fails(capsys, "import", "sevennet", "8net", "-o", tmp_path / "m.pt")
+    message = fails(capsys, "import", "sevennet", "7net-0", "--elements", "Xx")
+    assert "'Xx' in --elements is not a chemical symbol" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ CITATION = (
     "Y. Park, J. Kim, S. Hwang, S. Han, J. Chem. Theory Comput. 20, 4857 (2024); "
     "imported from a checkpoint of SevenNet"
 )
-# of the checkpoints that the package sevenn ships
+# SHA-256 of the checkpoints that the package sevenn ships, whose data and licence are known
+SHIPPED_SHA256 = {
+    "7net-0": "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
+    "7net-l3i5": "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
+}
 SHIPPED_LICENCE = "MIT (SevenNet, copyright Yutack Park)"
 SHIPPED_THEORY = "PBE and PBE+U (Materials Project, VASP)"
 
@@ -215,11 +220,15 @@ def _set_scale_and_shift(network: GatedNetwork, checkpoint: Checkpoint, species:
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the metadata say: licence and level of theory are known for shipped weights only."""
-    shipped = not Path(checkpoint.name).is_file()
+    digest = hashlib.sha256(checkpoint.path.read_bytes()).hexdigest()
+    shipped = digest in SHIPPED_SHA256.values()
+    training: dict[str, Any] = {"checkpoint_sha256": digest}
+    if shipped:
+        training["data"] = "MPtrj (Materials Project trajectories)"
     version = checkpoint.config["version"]
     theory = SHIPPED_THEORY if shipped else "not stated"
     return {
-        "training": {"data": "MPtrj (Materials Project trajectories)"} if shipped else {},
+        "training": training,
         "training_dtype": "float32",
         "origin": f"SevenNet {version} checkpoint '{Path(checkpoint.name).name}'",
         "level_of_theory": theory,

@@ -1,0 +1,1 @@
+"""How fast: networks, kernels, and the same structures through other codes."""

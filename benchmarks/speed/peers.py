@@ -1,0 +1,269 @@
+"""Speed beside other codes: energy, forces and stress through ASE, the same structures for all.
+
+    python -m benchmarks.speed.peers --python sevenn=/path/to/its/bin/python ...
+
+Every timing is a process of its own, run by the interpreter that has the code's package; codes
+whose interpreter is not given are left out, and the page says so. ``--only`` measures again what
+matches, and keeps the rest of the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks.speed.common import (
+    OUTPUT,
+    RESULTS,
+    markdown_table,
+    processor,
+    quartiles,
+    write_json,
+    write_text,
+)
+from benchmarks.speed.structures import NAMES
+from equicalc import plots
+
+WORKER = Path(__file__).resolve().parent / "worker.py"
+ELEMENTS = ["H", "O", "Na", "Cl"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One network in one code.
+
+    Parameters
+    ----------
+    name : str
+        In tables and pictures.
+    kind : str
+        Code that runs it: ``equicalc`` or a peer.
+    model : callable
+        Returns the model's name or file, given the interpreters of the peers.
+    dtype : str
+    of : str
+        Name of the contestant that it is compared with: the same network in its own code.
+    largest : int
+        Atoms beyond which it is not run, for want of memory or patience.
+    """
+
+    name: str
+    kind: str
+    model: Callable[[dict[str, str]], str]
+    dtype: str = "float32"
+    of: str = ""
+    largest: int = 1_000_000
+
+
+def random_network(l_max: int) -> Callable[[dict[str, str]], str]:
+    """Return a function that writes a network of equicalc with random weights."""
+
+    def write(_: dict[str, str]) -> str:
+        from equicalc.deploy import export_network
+        from equicalc.nn import EquiNetwork, NetworkConfig
+
+        path = OUTPUT / f"random_l{l_max}.pt"
+        if not path.is_file():
+            OUTPUT.mkdir(parents=True, exist_ok=True)
+            torch.manual_seed(0)
+            network = EquiNetwork(
+                NetworkConfig(elements=ELEMENTS, l_max=l_max, charge_model="none")
+            )
+            network.set_statistics(dict.fromkeys(ELEMENTS, 0.0), 1.0, 26.0)
+            export_network(network, path)
+        return str(path)
+
+    return write
+
+
+def imported_sevennet(name: str) -> Callable[[dict[str, str]], str]:
+    """Return a function that imports weights of the package sevenn."""
+
+    def write(pythons: dict[str, str]) -> str:
+        from equicalc.deploy import export_network
+        from equicalc.interop.sevennet import import_sevennet
+        from equicalc.interop.sevennet_checkpoint import SHIPPED
+
+        path = OUTPUT / f"{name}.pt"
+        if not path.is_file():
+            find = "import importlib.util as u; print(u.find_spec('sevenn').origin)"
+            package = subprocess.run(
+                [pythons["sevenn"], "-c", find], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            OUTPUT.mkdir(parents=True, exist_ok=True)
+            checkpoint = Path(package).parent / "pretrained_potentials" / SHIPPED[name]
+            found = import_sevennet(checkpoint, ELEMENTS)
+            export_network(found.network, path, **found.about)
+        return str(path)
+
+    return write
+
+
+CONTESTANTS = (
+    Contestant("SevenNet-0 in sevenn", "sevenn", lambda _: "7net-0", largest=600),
+    Contestant(
+        "SevenNet-0 in equicalc", "equicalc", imported_sevennet("7net-0"), of="SevenNet-0 in sevenn"
+    ),
+    Contestant(
+        "SevenNet-0 in equicalc, float64", "equicalc", imported_sevennet("7net-0"), "float64"
+    ),
+    Contestant("equicalc, 2 layers, l_max 2", "equicalc", random_network(2)),
+    Contestant("equicalc, 2 layers, l_max 1", "equicalc", random_network(1)),
+)
+
+
+def main() -> None:
+    """Measure, and write JSON, page and picture."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="CODE=PATH",
+        help="interpreter that has a peer's package: sevenn=..., mace=..., nequip=...",
+    )
+    parser.add_argument("--only", default="", metavar="WORDS", help="of '<name> <structure> <n>'")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each timing")
+    parser.add_argument("--page", action="store_true", help="only write page and picture again")
+    options = parser.parse_args()
+    pythons = dict(word.split("=", 1) for word in options.python)
+    pythons["equicalc"] = sys.executable
+    results = _read()
+    for contestant in [] if options.page else CONTESTANTS:
+        for structure in NAMES:
+            for threads in options.threads:
+                key = f"{contestant.name} | {structure} | {threads}"
+                if options.only in key and int(structure.split("-")[1]) <= contestant.largest:
+                    _measure(contestant, structure, threads, pythons, options, results, key)
+    _publish(results, pythons)
+
+
+def _read() -> dict[str, Any]:
+    path = RESULTS / "peers.json"
+    empty: dict[str, Any] = {"timings": {}, "skipped": {}}
+    return json.loads(path.read_text()) if path.is_file() else empty
+
+
+def _measure(
+    contestant: Contestant,
+    structure: str,
+    threads: int,
+    pythons: dict[str, str],
+    options: argparse.Namespace,
+    results: dict[str, Any],
+    key: str,
+) -> None:
+    """Run one worker and keep what it prints; what cannot be run is kept with the reason."""
+    if contestant.kind not in pythons:
+        results["skipped"][contestant.name] = f"no interpreter: --python {contestant.kind}=PATH"
+        return
+    task = {
+        "kind": contestant.kind,
+        "model": contestant.model(pythons),
+        "dtype": contestant.dtype,
+        "structure": structure,
+        "threads": threads,
+        "warm_up": 2,
+        "repeats": 50,
+        "seconds": options.seconds,
+    }
+    done = subprocess.run(
+        [pythons[contestant.kind], str(WORKER), json.dumps(task)], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        print(f"{key}: failed: {reason}", flush=True)
+        results["skipped"][contestant.name] = f"{structure}: {reason}"
+        return
+    found = json.loads(done.stdout.splitlines()[-1])
+    low, middle, high = (1e6 * q / found["n_atoms"] for q in quartiles(found.pop("seconds")))
+    found |= {"us_per_atom": middle, "lower_quartile": low, "upper_quartile": high}
+    found |= {"threads": threads, "structure": structure, "name": contestant.name}
+    found |= {"dtype": contestant.dtype, "processor": processor()}
+    results["timings"][key] = found
+    results["skipped"].pop(contestant.name, None)
+    print(f"{key}: {middle:.1f} us/atom, {found['peak_MB']:.0f} MB", flush=True)
+
+
+def _publish(results: dict[str, Any], pythons: dict[str, str]) -> None:
+    path = write_json("peers", results)
+    page = write_text("peers", _page(results))
+    picture = plots.save(_picture(results), RESULTS / "peers.png")
+    print(f"written: {path}\n         {page}\n         {picture}")
+
+
+def _page(results: dict[str, Any]) -> str:
+    timings = results["timings"]
+    processors = {entry["processor"] for entry in timings.values()}
+    lines = [
+        "# Speed beside other codes",
+        "",
+        "Energy, forces and stress through ASE, µs per atom: median (quartiles), atoms moving by",
+        "0.01 Å between calls; memory is the largest resident size of the process, and in brackets",
+        f"what the evaluation added. {'; '.join(sorted(processors))}.",
+        "",
+    ]
+    for threads in (1, 2):
+        rows = []
+        for contestant in CONTESTANTS:
+            for structure in NAMES:
+                entry = timings.get(f"{contestant.name} | {structure} | {threads}")
+                if entry is not None:
+                    rows.append(_row(entry, timings, contestant.of, threads))
+        header = ["network", "precision", "structure", "edges/atom", "µs/atom", "memory (MB)"]
+        header.append("faster by")
+        word = "thread" if threads == 1 else "threads"
+        lines += [f"## {threads} {word}", "", markdown_table(header, rows), ""]
+    lines += [f"Left out: {name} ({reason})." for name, reason in results["skipped"].items()]
+    return "\n".join(lines)
+
+
+def _row(entry: dict[str, Any], timings: dict[str, Any], of: str, threads: int) -> list[str]:
+    low, high = entry["lower_quartile"], entry["upper_quartile"]
+    other = timings.get(f"{of} | {entry['structure']} | {threads}")
+    added = entry["peak_MB"] - entry["peak_MB_before"]
+    return [
+        entry["name"],
+        entry["dtype"],
+        entry["structure"],
+        f"{entry['edges_per_atom']:.1f}",
+        f"{entry['us_per_atom']:.4g} ({low:.4g} to {high:.4g})",
+        f"{entry['peak_MB']:.0f} (+{added:.0f})",
+        f"{other['us_per_atom'] / entry['us_per_atom']:.1f}" if other else "",
+    ]
+
+
+def _picture(results: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for column, kind in enumerate(("NaCl", "water")):
+        for contestant in CONTESTANTS:
+            points = [
+                (entry["n_atoms"], entry["us_per_atom"])
+                for entry in results["timings"].values()
+                if entry["name"] == contestant.name
+                and entry["structure"].startswith(kind)
+                and entry["threads"] == 1
+            ]
+            if points:
+                axes[column].loglog(*zip(*sorted(points), strict=True), "o-", label=contestant.name)
+        axes[column].set_title(f"{kind}, one thread")
+        axes[column].set_xlabel("atoms")
+        axes[column].grid(alpha=0.3, which="both")
+    axes[0].set_ylabel("µs per atom")
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

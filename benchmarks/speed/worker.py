@@ -1,0 +1,95 @@
+"""Times one calculator on one structure; run by the interpreter that has the calculator's package.
+
+``python worker.py '{"kind": "sevenn", "model": "7net-0", ...}'`` prints one line of JSON. Knows
+nothing of equicalc unless that is what it times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+task = json.loads(sys.argv[1])
+# before any library that reads it
+os.environ["OMP_NUM_THREADS"] = str(task["threads"])
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from ase.neighborlist import neighbor_list  # noqa: E402
+from structures import CUTOFF, structure  # noqa: E402
+
+# angstrom: as far as atoms go in a step of molecular dynamics
+STEP = 0.01
+
+
+def calculator(kind: str, model: str, dtype: str):  # type: ignore[no-untyped-def]
+    """Return ASE's calculator of a code, on the CPU."""
+    if kind == "equicalc":
+        from equicalc import EquiCalculator
+
+        return EquiCalculator(model, dtype=dtype, check=False)
+    if kind == "sevenn":
+        from sevenn.calculator import SevenNetCalculator
+
+        return SevenNetCalculator(model, device="cpu")
+    if kind == "mace":
+        from mace.calculators import MACECalculator
+
+        return MACECalculator(model_paths=model, device="cpu", default_dtype=dtype)
+    if kind == "nequip":
+        from nequip.ase import NequIPCalculator
+
+        return NequIPCalculator.from_compiled_model(model, device="cpu")
+    raise SystemExit(f"worker.py knows no calculator {kind!r}")
+
+
+def peak_memory() -> float:
+    """Return the largest resident size of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+
+
+def main() -> None:
+    """Time energy, forces and stress of slightly moving atoms."""
+    torch.set_num_threads(task["threads"])
+    atoms = structure(task["structure"])
+    start = time.perf_counter()
+    atoms.calc = calculator(task["kind"], task["model"], task["dtype"])
+    load_seconds = time.perf_counter() - start
+    rng = np.random.default_rng(0)
+    positions = atoms.get_positions()
+    before = peak_memory()
+    seconds, begin = [], time.perf_counter()
+    for step in range(-task["warm_up"], task["repeats"]):
+        atoms.set_positions(positions + STEP * rng.normal(size=positions.shape))
+        start = time.perf_counter()
+        energy = atoms.get_potential_energy()
+        forces, stress = atoms.get_forces(), atoms.get_stress()
+        if step >= 0:
+            seconds.append(time.perf_counter() - start)
+        if len(seconds) >= 3 and time.perf_counter() - begin > task["seconds"]:
+            break
+    atoms.set_positions(positions)
+    n_edges = len(neighbor_list("i", atoms, CUTOFF))
+    assert np.isfinite([energy, *forces.ravel(), *stress]).all()
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "load_seconds": load_seconds,
+                "peak_MB": peak_memory(),
+                "peak_MB_before": before,
+                "n_atoms": len(atoms),
+                "edges_per_atom": n_edges / len(atoms),
+                "energy_per_atom": atoms.get_potential_energy() / len(atoms),
+                "torch": torch.__version__,
+            }
+        )
+    )
+
+
+main()

@@ -1,0 +1,75 @@
+"""Files are compared with their networks before they take their place."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from equicalc.deploy import deviation
+from equicalc.deploy.deviation import common_structures, export_checked, some_frames
+from equicalc.errors import ModelFileError
+from tests.conftest import tiny_network
+
+
+def salt():
+    atoms = bulk("KCl", "rocksalt", a=6.3, cubic=True)
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+@pytest.mark.parametrize("charge_model", ["predicted", "none"])
+def test_deviations_are_those_of_rounding(tmp_path, charge_model):
+    found = export_checked(tiny_network(charge_model), tmp_path / "m.pt", [salt()])
+    # Coulomb sums are compared to the accuracy of the reference
+    assert found["float64"].energy < 1e-10
+    assert found["float64"].forces < 1e-10
+    assert 0.0 < found["float32"].forces < 1e-4
+    assert found["float32"].stress > 0.0
+    assert found["float64"].n_structures == 1
+    assert (tmp_path / "m.pt").is_file()
+
+
+def test_without_structures_that_of_the_self_check_is_taken(tmp_path):
+    found = export_checked(tiny_network("none"), tmp_path / "m.pt", [])
+    assert found["float64"].largest_force > 0.0
+
+
+def test_large_deviation_is_refused_and_the_old_file_kept(tmp_path, monkeypatch):
+    path = tmp_path / "m.pt"
+    path.write_text("old")
+    reference = deviation.reference_copy
+
+    def altered(network):
+        copy = reference(network)
+        copy.energy_scale.mul_(1.001)
+        return copy
+
+    monkeypatch.setattr(deviation, "reference_copy", altered)
+    with pytest.raises(ModelFileError, match=r"in float64 is .* eV/Å from its network"):
+        export_checked(tiny_network("none"), path, [salt()])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nan_is_refused(tmp_path):
+    network = tiny_network("none")
+    network.energy_scale.fill_(float("nan"))
+    with pytest.raises((ModelFileError, ValueError)):
+        export_checked(network, tmp_path / "m.pt", [salt()])
+
+
+def test_common_structures_hold_only_elements_of_the_model():
+    found = common_structures(["Na", "Cl", "O", "H"])
+    assert [atoms.get_chemical_formula() for atoms in found] == ["Cl4Na4", "H2O"]
+    assert np.ptp(found[1].positions) > 0
+    assert common_structures(["Xe"]) == []
+
+
+def test_frames_of_files_that_are_gone_are_skipped(tmp_path):
+    from ase.io import write
+
+    slab = salt()
+    slab.pbc = (True, True, False)
+    write(tmp_path / "data.xyz", [salt(), slab, salt(), salt(), salt(), salt()])
+    found = some_frames([tmp_path / "gone.xyz", tmp_path / "data.xyz"])
+    assert len(found) == 4
+    assert all(atoms.pbc.all() for atoms in found)
