@@ -82,6 +82,7 @@ def export_network(
         "authors": list(authors),
         "licence": licence,
         "citation": citation,
+        "architecture": "gated" if isinstance(copy, GatedNetwork) else "equicalc",
         "network": config.to_dict(),
         "self_check": reference_properties(copy, self_check_structure(config)),
     }

@@ -36,6 +36,13 @@ def read_network(path: str | Path) -> EquiNetwork:
         The file is missing, damaged or not a model, or its weights do not fit its description.
     """
     metadata = read_metadata(path)
+    architecture = metadata.get("architecture", "equicalc")
+    if architecture != "equicalc":
+        raise ModelFileError(
+            f"'{path}' holds a network of the architecture {architecture!r} "
+            f"({metadata.get('origin', 'of unknown origin')}), which equicalc runs and does not "
+            "train; start from a model that equicalc has trained"
+        )
     load_library()  # operators that the archive names
     try:
         stored = torch.jit.load(str(path), map_location="cpu").network.state_dict()

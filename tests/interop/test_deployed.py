@@ -12,6 +12,8 @@ from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_s
 
 from equicalc import EquiCalculator
 from equicalc.core import load_library
+from equicalc.deploy.reading import read_network
+from equicalc.errors import ModelFileError
 from equicalc.lammps_run import single_point
 
 HERE = Path(__file__).resolve().parent
@@ -63,6 +65,11 @@ def test_model_file_passes_its_own_check_and_needs_no_tables(imported_model, nam
     for dtype in ("float64", "float32"):
         EquiCalculator(str(path), dtype=dtype)  # SelfCheckError otherwise
     assert path.stat().st_size < 200_000
+
+
+def test_training_does_not_start_from_an_imported_network(imported_model):
+    with pytest.raises(ModelFileError, match=r"'gated' .*SevenNet 0\.11.* does not train"):
+        read_network(imported_model("rotations"))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
