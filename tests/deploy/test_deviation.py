@@ -6,7 +6,7 @@ from ase.build import bulk
 
 from equicalc.deploy import deviation
 from equicalc.deploy.deviation import common_structures, export_checked, some_frames
-from equicalc.errors import ModelFileError
+from equicalc.errors import ModelFileError, SelfCheckError
 from tests.conftest import tiny_network
 
 
@@ -53,7 +53,7 @@ def test_large_deviation_is_refused_and_the_old_file_kept(tmp_path, monkeypatch)
 def test_nan_is_refused(tmp_path):
     network = tiny_network("none")
     network.energy_scale.fill_(float("nan"))
-    with pytest.raises((ModelFileError, ValueError)):
+    with pytest.raises(SelfCheckError, match="differ by nan"):
         export_checked(network, tmp_path / "m.pt", [salt()])
 
 
