@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from equicalc.data.electronegativity import PAULING
+from equicalc.data.neighbors import full_list
 from equicalc.data.selection import energy_per_atom
 from equicalc.data.structures import Structure
 from equicalc.errors import DataError
@@ -92,6 +93,41 @@ def guess_charges(structures: Sequence[Structure], elements: Sequence[str]) -> d
     mean = float(counts @ values / counts.sum())
     charges = CHARGE_PER_ELECTRONEGATIVITY * (mean - values)
     return dict(zip(elements, charges.tolist(), strict=True))
+
+
+def shortest_distances(
+    structures: Iterable[Structure], elements: Sequence[str], cutoff: float
+) -> dict[str, float]:
+    """How close two atoms of each pair of elements come; closer, a model extrapolates.
+
+    Parameters
+    ----------
+    structures : iterable of Structure
+        Training data.
+    elements : sequence of str
+        The model's elements.
+    cutoff : float
+        Pairs beyond it are not looked at, angstrom.
+
+    Returns
+    -------
+    dict
+        angstrom for "A-B", A before B in `elements`; pairs that never meet are left out.
+    """
+    number = {element: k for k, element in enumerate(elements)}
+    found: dict[str, float] = {}
+    for structure in structures:
+        (i, j), shifts = full_list(structure.positions, structure.cell, structure.pbc, cutoff)
+        vectors = structure.positions[j] - structure.positions[i] + shifts @ structure.cell
+        distances = np.linalg.norm(vectors, axis=1)
+        species = np.array([number[symbol] for symbol in structure.symbols])
+        codes = species[i] * len(elements) + species[j]
+        for code in np.unique(codes[species[i] <= species[j]]):
+            a, b = divmod(int(code), len(elements))
+            key = f"{elements[a]}-{elements[b]}"
+            shortest = float(distances[codes == code].min())
+            found[key] = min(found.get(key, shortest), shortest)
+    return found
 
 
 def mean_epsilon_inf(structures: Sequence[Structure]) -> float:

@@ -175,6 +175,8 @@ def describe_run(run: str | Path) -> tuple[EquiNetwork, dict[str, Any]]:
             "sha256": data["sha256"],
             "n_training": data["n_training"],
             "n_validation": data["n_validation"],
+            # runs made before it was recorded have none: their models warn of no close contacts
+            "shortest_distances": data.get("shortest_distances", {}),
             "epoch": content["epoch"],
             "errors": errors or {"validation": content["validation"]},
         },

@@ -19,6 +19,7 @@ from equicalc.data.selection import (
     select,
     split,
 )
+from equicalc.data.statistics import shortest_distances
 from equicalc.data.structures import Structure, file_hash, read_structures
 from equicalc.dispersion import without_dispersion
 from equicalc.errors import ConfigError
@@ -224,6 +225,9 @@ def header(
             "sha256": data_hash(config),
             "n_training": len(training),
             "n_validation": len(validation),
+            "shortest_distances": shortest_distances(
+                training, config.model.elements, config.model.cutoff
+            ),
         },
     }
 

@@ -11,6 +11,7 @@ from equicalc.data.statistics import (
     fit_reference_energies,
     guess_charges,
     rms_force,
+    shortest_distances,
 )
 from equicalc.errors import DataError
 
@@ -64,3 +65,13 @@ def test_guessed_charges_are_neutral_over_the_data_and_have_the_right_signs():
 def test_values_per_element_must_be_complete():
     with pytest.raises(DataError, match="key has no value for Cl and a value for Br"):
         check_per_element({"K": 1.0, "Br": 1.0}, ["K", "Cl"], "key")
+
+
+def test_shortest_distance_of_each_pair_over_all_structures_and_images():
+    chain = Atoms("NaClNa", [[0, 0, 0], [2.5, 0, 0], [0, 3.0, 0]], cell=[7, 9, 9], pbc=True)
+    short = Atoms("ClNa", [[0, 0, 0], [0, 0, 6.8]], cell=[9, 9, 9], pbc=True)
+    for atoms in (chain, short):
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((len(atoms), 3)))
+    found = shortest_distances(from_atoms([chain, short]), ["Na", "Cl"], 5.0)
+    # Cl-Cl is nowhere within 5 angstrom; the second Na-Cl pair is an image at 2.2
+    assert found == pytest.approx({"Na-Cl": 2.2, "Na-Na": 3.0}, abs=ROUNDING)
