@@ -21,8 +21,9 @@ struct PyHaloExchange : public HaloExchange, public py::trampoline_self_life_sup
 };
 
 std::shared_ptr<Model> load_model(const std::string &path, const std::string &dtype,
-                                  const std::string &device) {
+                                  const std::string &device, bool scripted) {
     LoadOptions options;
+    options.scripted = scripted;
     if (dtype == "float32") {
         options.dtype = torch::kFloat32;
     } else if (dtype != "float64") {
@@ -67,7 +68,8 @@ void bind_model(py::module_ &module) {
         .def_readonly("json", &ModelInfo::json);
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
         .def_static("load", &load_model, py::arg("path"), py::arg("dtype") = "float64",
-                    py::arg("device") = "cpu", py::call_guard<py::gil_scoped_release>())
+                    py::arg("device") = "cpu", py::arg("scripted") = false,
+                    py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("info", &Model::info);
 }
 
@@ -80,6 +82,7 @@ void bind_evaluator(py::module_ &module) {
     // The GIL is released: ranks of a test run as threads, and their exchanges wait for each other.
     py::class_<Evaluator>(module, "Evaluator")
         .def(py::init<std::shared_ptr<Model>>(), py::arg("model"))
+        .def_property_readonly("is_direct", &Evaluator::is_direct)
         .def(
             "forward",
             [](Evaluator &self, const torch::Tensor &species, const torch::Tensor &edge_index,

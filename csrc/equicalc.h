@@ -16,6 +16,10 @@
 
 namespace equicalc {
 
+namespace direct {
+class Network;
+}
+
 // Version of the file format that this library reads (key and attribute `format_version`).
 inline constexpr int64_t kFormatVersion = 2;
 
@@ -99,6 +103,9 @@ struct ModelInfo {
 struct LoadOptions {
     torch::ScalarType dtype = torch::kFloat64;
     torch::Device device = torch::kCPU;
+    // Evaluate through the scripted module, also where direct evaluation (direct_network.h) knows
+    // the architecture: slower, and its oracle.
+    bool scripted = false;
 };
 
 class Model {
@@ -158,11 +165,15 @@ class Evaluator {
                                     HaloExchange *exchange = nullptr);
 
     const std::shared_ptr<Model> &model() const { return model_; }
+    // Whether the network is evaluated without its scripted module.
+    bool is_direct() const { return direct_ != nullptr; }
 
   private:
     void check_backward(const torch::Tensor &gradient) const;
 
     std::shared_ptr<Model> model_;
+    std::shared_ptr<direct::Network> direct_;  // null: through the scripted module
+    bool is_evaluated_ = false;                // a forward pass waits for its backward pass
     int64_t n_local_ = 0;
     torch::Tensor edge_vectors_, energies_, variables_;  // of the last forward, with graph
 };

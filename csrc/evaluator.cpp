@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include "direct_network.h"
+
 namespace equicalc {
 namespace {
 
@@ -45,11 +47,23 @@ auto with_plain_errors(const char *phase, Run run) {
 
 }  // namespace
 
-Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {}
+Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {
+    if (const auto &parts = model_->network().parts) {
+        direct_ = direct::Network::make(*parts, model_->options().dtype);
+    }
+}
 
 ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
     check_graph(graph);
     return with_plain_errors("the forward pass", [&] {
+        is_evaluated_ = false;
+        n_local_ = graph.n_local;
+        if (direct_) {
+            const ForwardResult result = direct_->forward(graph, exchange);
+            variables_ = result.variables;
+            is_evaluated_ = true;
+            return result;
+        }
         const ExchangeScope scope(exchange);
         const torch::AutoGradMode with_grad(true);
         // Graphs change shape at every step: specialising code on shapes would never pay back.
@@ -62,7 +76,6 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
             graph.edge_vectors.detach()
                 .to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true)
                 .requires_grad_(true);
-        n_local_ = graph.n_local;
         const auto outputs =
             network
                 .get_method("raw_outputs")(
@@ -77,12 +90,13 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
                     "the network must return energies [n_local] and charge variables [n_local, ",
                     columns, "], found ", energies_.sizes(), " and ", variables_.sizes(),
                     " with n_local = ", n_local_);
+        is_evaluated_ = true;
         return ForwardResult{to_host(energies_), to_host(variables_)};
     });
 }
 
 void Evaluator::check_backward(const torch::Tensor &gradient) const {
-    if (!edge_vectors_.defined()) {
+    if (!is_evaluated_) {
         throw Error("equicalc: Evaluator::backward needs a forward call before each backward call");
     }
     if (gradient.defined() && gradient.sizes() != variables_.sizes()) {
@@ -96,6 +110,10 @@ void Evaluator::check_backward(const torch::Tensor &gradient) const {
 torch::Tensor Evaluator::backward(const torch::Tensor &gradient, HaloExchange *exchange) {
     check_backward(gradient);
     return with_plain_errors("the backward pass", [&] {
+        is_evaluated_ = false;  // the graph is used up
+        if (direct_) {
+            return direct_->backward(1.0, gradient, exchange);
+        }
         const ExchangeScope scope(exchange);
         const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
         torch::autograd::variable_list outputs{energies_};
@@ -107,7 +125,7 @@ torch::Tensor Evaluator::backward(const torch::Tensor &gradient, HaloExchange *e
         }
         const torch::autograd::variable_list result =
             torch::autograd::grad(outputs, {edge_vectors_}, gradients);
-        edge_vectors_ = energies_ = variables_ = torch::Tensor();  // the graph is used up
+        edge_vectors_ = energies_ = variables_ = torch::Tensor();
         return to_host(result.at(0));
     });
 }
@@ -115,6 +133,9 @@ torch::Tensor Evaluator::backward(const torch::Tensor &gradient, HaloExchange *e
 torch::Tensor Evaluator::variable_gradient(const torch::Tensor &gradient, HaloExchange *exchange) {
     check_backward(gradient);
     return with_plain_errors("the backward pass", [&] {
+        if (direct_) {
+            return direct_->backward(0.0, gradient, exchange);
+        }
         const ExchangeScope scope(exchange);
         const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
         if (!variables_.requires_grad()) {

@@ -48,11 +48,15 @@ void check_format_version(const std::string &path, int64_t found) {
     }
 }
 
-torch::jit::Module load_module(const std::string &path, const LoadOptions &options) {
+Model::Network load_network(const std::string &path, const LoadOptions &options) {
     try {
         // Loaded on the CPU first: the device of the machine that exported it may not exist here.
         torch::jit::Module module = torch::jit::load(path, torch::kCPU);
         module.eval();
+        std::optional<direct::Parts> parts;
+        if (!options.scripted && options.device.is_cpu() && direct::Parts::known(module)) {
+            parts.emplace(module);  // in float64, before the module is cast
+        }
         for (const torch::Tensor &parameter : module.parameters()) {
             parameter.requires_grad_(false);  // only edge vectors are differentiated
         }
@@ -74,7 +78,7 @@ torch::jit::Module load_module(const std::string &path, const LoadOptions &optio
         for (const torch::Tensor &buffer : module.buffers()) {
             cast(buffer);
         }
-        return module;
+        return {std::move(module), std::move(parts)};
     } catch (const std::exception &error) {
         refuse(path, "torch " TORCH_VERSION
                      " cannot load it; the archive is damaged or was written "
@@ -225,12 +229,12 @@ std::shared_ptr<Model> Model::load(const std::string &path, const LoadOptions &o
     // Before torch loads the network: a newer file may hold operators that this version lacks.
     check_format_version(path, json_format_version(path, json));
     const std::shared_ptr<Model> model(new Model());
-    torch::jit::Module module = load_module(path, options);
+    model->network_ = std::make_unique<Network>(load_network(path, options));
+    const torch::jit::Module &module = model->network_->module;
     model->info_ = read_info(path, module);
     model->info_.json = json;
     check_info(path, model->info_, module);
     model->options_ = options;
-    model->network_ = std::make_unique<Network>(Network{std::move(module)});
     return model;
 }
 

@@ -3,12 +3,17 @@
 
 #include <torch/csrc/jit/api/module.h>
 
+#include <optional>
+
+#include "direct_parts.h"
 #include "equicalc.h"
 
 namespace equicalc {
 
 struct Model::Network {
     mutable torch::jit::Module module;
+    // Weights of an architecture that is evaluated directly; empty: through the module.
+    std::optional<direct::Parts> parts;
 };
 
 // The text of a torch exception without its C++ backtrace.

@@ -1,0 +1,268 @@
+// Geometry of edges: harmonics, radial functions and the way back to edge vectors. Included by the
+// files that compile the kernels, one for each kind of processor.
+#pragma once
+
+#include "direct_kernels.h"
+#include "lanes.h"
+
+namespace equicalc::direct::EQUICALC_ISA {
+
+// Real spherical harmonics of equicalc/nn/spherical.py, one register for each component.
+template <typename T>
+EQUICALC_INLINE void harmonics(int64_t l_max, const Register<T> &px, const Register<T> &py,
+                               const Register<T> &pz, Register<T> *y_lm) {
+    const auto x = px.v[0], y = py.v[0], z = pz.v[0];
+    const auto set = [&](int m, auto value) EQUICALC_LAMBDA { y_lm[m].v[0] = value; };
+    const T s3 = T(1.7320508075688772), s15 = T(3.872983346207417), s5 = T(2.23606797749979);
+    set(0, x - x + T(1));
+    if (l_max >= 1) {
+        set(1, s3 * x);
+        set(2, s3 * y);
+        set(3, s3 * z);
+    }
+    if (l_max >= 2) {
+        set(4, s15 * x * z);
+        set(5, s15 * x * y);
+        set(6, s5 * (y * y - T(0.5) * (x * x + z * z)));
+        set(7, s15 * y * z);
+        set(8, T(0.5) * s15 * (z * z - x * x));
+    }
+    if (l_max >= 3) {
+        const T s70 = T(2.091650066335189), s105 = T(10.246950765959598);
+        const T s42 = T(1.6201851746019651), s7 = T(1.3228756555322954);
+        const auto rest = T(4) * y * y - x * x - z * z;
+        set(9, s70 * x * (T(3) * z * z - x * x));
+        set(10, s105 * x * y * z);
+        set(11, s42 * x * rest);
+        set(12, s7 * y * (T(2) * y * y - T(3) * (x * x + z * z)));
+        set(13, s42 * z * rest);
+        set(14, T(0.5) * s105 * y * (z * z - x * x));
+        set(15, s70 * z * (z * z - T(3) * x * x));
+    }
+}
+
+// sum over lm of d_lm dY_lm/d(x, y, z), Y taken as the polynomials above.
+template <typename T>
+EQUICALC_INLINE void harmonics_gradient(int64_t l_max, const Register<T> &px, const Register<T> &py,
+                                        const Register<T> &pz, const Register<T> *by,
+                                        Register<T> *out) {
+    const auto x = px.v[0], y = py.v[0], z = pz.v[0];
+    const auto d = [&](int m) EQUICALC_LAMBDA { return by[m].v[0]; };
+    const T s3 = T(1.7320508075688772), s15 = T(3.872983346207417), s5 = T(2.23606797749979);
+    auto gx = x - x, gy = gx, gz = gx;
+    if (l_max >= 1) {
+        gx += s3 * d(1);
+        gy += s3 * d(2);
+        gz += s3 * d(3);
+    }
+    if (l_max >= 2) {
+        gx += s15 * (z * d(4) + y * d(5) - x * d(8)) - s5 * x * d(6);
+        gy += s15 * (x * d(5) + z * d(7)) + T(2) * s5 * y * d(6);
+        gz += s15 * (x * d(4) + y * d(7) + z * d(8)) - s5 * z * d(6);
+    }
+    if (l_max >= 3) {
+        const T s70 = T(2.091650066335189), s105 = T(10.246950765959598);
+        const T s42 = T(1.6201851746019651), s7 = T(1.3228756555322954);
+        const auto xx = x * x, yy = y * y, zz = z * z;
+        gx += T(3) * s70 * (zz - xx) * d(9) + s105 * y * z * d(10) +
+              s42 * (T(4) * yy - T(3) * xx - zz) * d(11) - T(6) * s7 * x * y * d(12) -
+              T(2) * s42 * x * z * d(13) - s105 * x * y * d(14) - T(6) * s70 * x * z * d(15);
+        gy += s105 * x * z * d(10) + T(8) * s42 * x * y * d(11) +
+              s7 * (T(6) * yy - T(3) * (xx + zz)) * d(12) + T(8) * s42 * y * z * d(13) +
+              T(0.5) * s105 * (zz - xx) * d(14);
+        gz += T(6) * s70 * x * z * d(9) + s105 * x * y * d(10) - T(2) * s42 * x * z * d(11) -
+              T(6) * s7 * y * z * d(12) + s42 * (T(4) * yy - xx - T(3) * zz) * d(13) +
+              s105 * y * z * d(14) + T(3) * s70 * (zz - xx) * d(15);
+    }
+    out[0].v[0] = gx;
+    out[1].v[0] = gy;
+    out[2].v[0] = gz;
+}
+
+template <typename T>
+EQUICALC_INLINE void radial_values(const EdgeLayout &layout, const RadialTable<T> &table,
+                                   double distance, T *record) {
+    const double at = distance * table.per_interval;
+    // beyond the last interval, and for what is not a number, the end of the last one: zero
+    const bool inside = at < double(table.n_intervals);
+    const int64_t interval = inside ? int64_t(at) : table.n_intervals - 1;
+    const T t = inside ? T(at - double(interval)) : T(1);
+    const T *row = table.coefficients + interval * 6 * layout.n_radial;
+    for (int64_t b = 0; b < layout.n_radial; b += kRadialBlock) {
+        Eight<T> value = Eight<T>::load(row + 5 * layout.n_radial + b);
+        Eight<T> slope = Eight<T>::zero();
+        for (int power = 4; power >= 0; --power) {
+            const auto next = Eight<T>::load(row + power * layout.n_radial + b);
+#pragma GCC unroll 16
+            for (int i = 0; i < Eight<T>::kCount; ++i) {
+                slope.v[i] = slope.v[i] * t + value.v[i];
+                value.v[i] = value.v[i] * t + next.v[i];
+            }
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < Eight<T>::kCount; ++i) {
+            slope.v[i] *= T(table.per_interval);
+        }
+        value.store(record + EdgeLayout::kRadial + b);
+        slope.store(record + layout.slopes() + b);
+    }
+}
+
+template <typename T>
+void edge_records(const EdgeLayout &layout, const RadialTable<T> &table, const EdgeList &edges,
+                  T *records) {
+    constexpr int kLanes = Register<T>::kLanes;
+    const int64_t width = layout.width(), n_components = (layout.l_max + 1) * (layout.l_max + 1);
+    for (int64_t first = 0; first < edges.count; first += kLanes) {
+        const int count = int(edges.count - first < kLanes ? edges.count - first : kLanes);
+        T unit[3][kLanes] = {}, lanes[kLanes];
+        for (int k = 0; k < count; ++k) {
+            const double *r = edges.vectors + 3 * edges[first + k];
+            const double distance = __builtin_sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2]);
+            T *record = records + (first + k) * width;
+            for (int axis = 0; axis < 3; ++axis) {
+                unit[axis][k] = record[EdgeLayout::kUnit + axis] = T(r[axis] / distance);
+            }
+            record[EdgeLayout::kInverse] = T(1.0 / distance);
+            radial_values(layout, table, distance, record);
+        }
+        Register<T> y[16];
+        harmonics(layout.l_max, Register<T>::load(unit[0]), Register<T>::load(unit[1]),
+                  Register<T>::load(unit[2]), y);
+        for (int64_t m = 0; m < n_components; ++m) {
+            y[m].store(lanes);
+            for (int k = 0; k < count; ++k) {
+                records[(first + k) * width + m] = lanes[k];
+            }
+        }
+    }
+}
+
+template <typename T>
+void edge_gradients(const EdgeLayout &layout, const EdgeList &edges, const T *records,
+                    const T *gradients, double *by_vector, bool add) {
+    constexpr int kLanes = Register<T>::kLanes;
+    const int64_t n_components = (layout.l_max + 1) * (layout.l_max + 1);
+    for (int64_t first = 0; first < edges.count; first += kLanes) {
+        const int count = int(edges.count - first < kLanes ? edges.count - first : kLanes);
+        T lanes[21][kLanes] = {};  // dE/dY, dE/dr, direction, 1 / r
+        for (int k = 0; k < count; ++k) {
+            const T *from = gradients + (first + k) * EdgeLayout::kGradientWidth;
+            const T *record = records + (first + k) * layout.width();
+            for (int64_t m = 0; m < n_components; ++m) {
+                lanes[m][k] = from[m];
+            }
+            lanes[16][k] = from[EdgeLayout::kByDistance];
+            for (int c = 0; c < 4; ++c) {
+                lanes[17 + c][k] = record[EdgeLayout::kUnit + c];
+            }
+        }
+        Register<T> by[16], g[3];
+        for (int64_t m = 0; m < n_components; ++m) {
+            by[m] = Register<T>::load(lanes[m]);
+        }
+        const auto x = Register<T>::load(lanes[17]), y = Register<T>::load(lanes[18]);
+        const auto z = Register<T>::load(lanes[19]), inverse = Register<T>::load(lanes[20]);
+        harmonics_gradient(layout.l_max, x, y, z, by, g);
+        // the direction turns, its length does not change
+        const auto along = g[0].v[0] * x.v[0] + g[1].v[0] * y.v[0] + g[2].v[0] * z.v[0];
+        const auto radial = Register<T>::load(lanes[16]).v[0] - along * inverse.v[0];
+        const Register<T> *unit[3] = {&x, &y, &z};
+        for (int axis = 0; axis < 3; ++axis) {
+            g[axis].v[0] = radial * unit[axis]->v[0] + g[axis].v[0] * inverse.v[0];
+            g[axis].store(lanes[axis]);
+        }
+        for (int k = 0; k < count; ++k) {
+            double *to = by_vector + 3 * edges[first + k];
+            for (int axis = 0; axis < 3; ++axis) {
+                to[axis] = add ? to[axis] + double(lanes[axis][k]) : double(lanes[axis][k]);
+            }
+        }
+    }
+}
+
+template <typename T>
+void species_sum(const SpeciesSum<T> &p, const T *records, const int64_t *sender_species,
+                 int64_t count, T *sums) {
+    const int64_t n_components = (p.layout.l_max + 1) * (p.layout.l_max + 1);
+    const int64_t n_radial = p.layout.n_radial;
+    for (int64_t k = 0; k < n_components * p.width; ++k) {
+        sums[k] = T(0);
+    }
+    for (int64_t e = 0; e < count; ++e) {
+        const T *record = records + e * p.layout.width();
+        const int64_t species = sender_species[e];
+        for (int64_t kind = 0; kind < (p.embedding ? p.n_kinds : 1); ++kind) {
+            const T factor = p.embedding ? p.embedding[species * p.n_kinds + kind] : T(1);
+            T *out = sums + (p.embedding ? kind : species) * n_radial;
+            for (int64_t b = 0; b < n_radial; b += kRadialBlock) {
+                auto value = Eight<T>::zero();
+                value.add(factor, Eight<T>::load(record + EdgeLayout::kRadial + b));
+                for (int64_t m = 0; m < n_components; ++m) {
+                    auto total = Eight<T>::load(out + m * p.width + b);
+                    total.add(record[m], value);
+                    total.store(out + m * p.width + b);
+                }
+            }
+        }
+    }
+}
+
+template <typename T, int M>
+EQUICALC_INLINE void species_sum_gradient_of(const SpeciesSum<T> &p, const T *records,
+                                             const int64_t *sender_species, int64_t count,
+                                             const T *by_sums, T *gradients) {
+    const int64_t n_radial = p.layout.n_radial;
+    for (int64_t e = 0; e < count; ++e) {
+        const T *record = records + e * p.layout.width();
+        const int64_t species = sender_species[e];
+        Eight<T> by_harmonic[M], by_distance = Eight<T>::zero();
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+            by_harmonic[m] = Eight<T>::zero();
+        }
+        for (int64_t kind = 0; kind < (p.embedding ? p.n_kinds : 1); ++kind) {
+            const T factor = p.embedding ? p.embedding[species * p.n_kinds + kind] : T(1);
+            const T *from = by_sums + (p.embedding ? kind : species) * n_radial;
+            for (int64_t b = 0; b < n_radial; b += kRadialBlock) {
+                auto value = Eight<T>::zero(), slope = Eight<T>::zero(), row = Eight<T>::zero();
+                value.add(factor, Eight<T>::load(record + EdgeLayout::kRadial + b));
+                slope.add(factor, Eight<T>::load(record + p.layout.slopes() + b));
+#pragma GCC unroll 16
+                for (int m = 0; m < M; ++m) {
+                    const auto g = Eight<T>::load(from + m * p.width + b);
+                    by_harmonic[m].add(value, g);
+                    row.add(record[m], g);
+                }
+                by_distance.add(slope, row);
+            }
+        }
+        T *to = gradients + e * EdgeLayout::kGradientWidth;
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+            to[m] = sum<T, 8>(by_harmonic[m]);
+        }
+        to[EdgeLayout::kByDistance] = sum<T, 8>(by_distance);
+    }
+}
+
+template <typename T>
+void species_sum_gradient(const SpeciesSum<T> &p, const T *records, const int64_t *sender_species,
+                          int64_t count, const T *by_sums, T *gradients) {
+    switch (p.layout.l_max) {
+        case 0:
+            return species_sum_gradient_of<T, 1>(p, records, sender_species, count, by_sums,
+                                                 gradients);
+        case 1:
+            return species_sum_gradient_of<T, 4>(p, records, sender_species, count, by_sums,
+                                                 gradients);
+        case 2:
+            return species_sum_gradient_of<T, 9>(p, records, sender_species, count, by_sums,
+                                                 gradients);
+        default:
+            return species_sum_gradient_of<T, 16>(p, records, sender_species, count, by_sums,
+                                                  gradients);
+    }
+}
+
+}  // namespace equicalc::direct::EQUICALC_ISA

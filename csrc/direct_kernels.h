@@ -1,0 +1,175 @@
+// Kernels of direct evaluation (direct_network.h): plain loops over tiles of atoms for one thread,
+// compiled once for each kind of processor and chosen at run time.
+//
+// Channels are padded with zeros to blocks of 64 bytes and radial functions to eights, so that no
+// loop has a remainder. M = (l_max + 1)^2.
+#pragma once
+
+#include <cstdint>
+
+namespace equicalc::direct {
+
+template <typename T>
+inline constexpr int64_t kBlock = 64 / int64_t(sizeof(T));
+inline constexpr int64_t kRadialBlock = 8;
+// Edges whose radial weights are held at a time.
+inline constexpr int64_t kEdgeChunk = 12;
+
+// A matrix [k, n], n a multiple of kBlock, cut into panels of kBlock columns: [n / kBlock, k,
+// kBlock].
+template <typename T>
+struct Matrix {
+    const T *panels = nullptr;
+    int64_t k = 0, n = 0;
+};
+
+// What the loops need to know of an edge, as a row of numbers.
+struct EdgeLayout {
+    int64_t l_max = 0, n_radial = 0;  // padded
+
+    static constexpr int64_t kHarmonics = 0;  // Y, 16 places
+    static constexpr int64_t kUnit = 16;      // x, y, z of the direction
+    static constexpr int64_t kInverse = 19;   // 1 / r
+    static constexpr int64_t kRadial = 24;    // B; after them dB/dr
+    int64_t slopes() const { return kRadial + n_radial; }
+    int64_t width() const { return kRadial + 2 * n_radial; }
+    // Gradients of an edge: dE/dY in 16 places, then dE/dr.
+    static constexpr int64_t kByDistance = 16;
+    static constexpr int64_t kGradientWidth = 24;
+};
+
+// Radial functions as polynomials of degree five between equidistant knots: coefficients
+// [n_intervals, 6, n_radial], highest power last.
+template <typename T>
+struct RadialTable {
+    const T *coefficients = nullptr;
+    int64_t n_intervals = 0;
+    double per_interval = 0.0;  // intervals per angstrom
+};
+
+// Edge vectors, double [E, 3]; edge k of a tile is edges[k], or first + k without a list.
+struct EdgeList {
+    const double *vectors;
+    const int64_t *edges;
+    int64_t first, count;
+
+    int64_t operator[](int64_t k) const { return edges ? edges[k] : first + k; }
+};
+
+// out[target, c] += weight[path, c] sum over terms: coefficient left[.., c] right[.., c]
+template <typename T>
+struct Terms {
+    int64_t n_rows = 0;
+    const int32_t *start = nullptr, *target = nullptr, *path = nullptr;  // [n_rows + 1], [n_rows]
+    const int32_t *left = nullptr, *right = nullptr;                     // [terms]
+    const T *coefficient = nullptr;
+};
+
+// Features of one atom: rows of channels, `stride` numbers apart.
+template <typename T>
+struct Features {
+    T *data;
+    int64_t stride;
+};
+
+// Sums of B Y over the neighbours of an atom, kept apart by species (embedding null: one block of
+// radial functions for each species) or in n_kinds learned mixtures of species.
+template <typename T>
+struct SpeciesSum {
+    EdgeLayout layout;
+    int64_t width = 0;  // numbers in a row of the sum
+    int64_t n_kinds = 0;
+    const T *embedding = nullptr;  // [n_species, n_kinds]
+};
+
+// The scalar convolution of equicalc/nn/convolution.py; weights [n_radial, (l_max + 1) channels]
+// with 1 / sqrt(2 l + 1) in them.
+template <typename T>
+struct ScalarConvolution {
+    EdgeLayout layout;
+    int64_t channels = 0;  // padded
+    Matrix<T> weights;
+
+    // Numbers of working memory: weights and slopes of a chunk of edges, factors of one.
+    int64_t scratch() const { return (2 * kEdgeChunk + 1) * weights.n; }
+};
+
+// The full convolution of equicalc/nn/convolution.py: D[entry] = sum over its terms of coefficient
+// Y[harmonic], message[out] += weight[path] sum over the entries of a row of D x[in]. Weights
+// [n_radial, n_paths channels].
+template <typename T>
+struct FullConvolution {
+    EdgeLayout layout;
+    int64_t channels = 0, n_rows = 0, n_entries = 0, n_paths = 0;
+    const int32_t *row_start = nullptr, *row_path = nullptr, *row_out = nullptr;
+    const int32_t *entry_start = nullptr, *entry_in = nullptr, *entry_row = nullptr;
+    const int32_t *term_harmonic = nullptr;
+    const T *coefficient = nullptr;
+    const int32_t *in_start = nullptr, *in_entry = nullptr;  // entries of each m2
+    Matrix<T> weights;
+
+    // Numbers of working memory: weights and slopes of a chunk, rows, entries and their gradients.
+    int64_t scratch() const {
+        return kEdgeChunk * n_paths * channels + n_rows * channels + 2 * (n_entries + 16);
+    }
+};
+
+template <typename T>
+struct Kernels {
+    // out[row] = in[row] . matrix, added to what is there with `add`.
+    void (*multiply)(const Matrix<T> &, const T *const *in, T *const *out, int64_t n_rows,
+                     bool add);
+    void (*edge_records)(const EdgeLayout &, const RadialTable<T> &, const EdgeList &, T *records);
+    // dE/d(edge vectors) from gradients [count, kGradientWidth]; stored, or added with `add`.
+    void (*edge_gradients)(const EdgeLayout &, const EdgeList &, const T *records,
+                           const T *gradients, double *by_vector, bool add);
+    // sums [M, width] of one atom with `count` edges.
+    void (*species_sum)(const SpeciesSum<T> &, const T *records, const int64_t *sender_species,
+                        int64_t count, T *sums);
+    void (*species_sum_gradient)(const SpeciesSum<T> &, const T *records,
+                                 const int64_t *sender_species, int64_t count, const T *by_sums,
+                                 T *gradients);
+    void (*couple)(const Terms<T> &, int64_t channels, const T *weight, Features<const T> left,
+                   Features<const T> right, Features<T> out);
+    // rows[row, c] = grad[target, c] weight[path, c]
+    void (*weigh_rows)(const Terms<T> &, int64_t channels, const T *weight, Features<const T> grad,
+                       T *rows);
+    // Convolutions. Messages of receivers, (l_max + 1) channels each; the edge k comes from x +
+    // offset[k] and goes to messages + target[k].
+    void (*scalar_messages)(const ScalarConvolution<T> &, const T *records, int64_t count,
+                            const T *x, const int64_t *offset, T *messages, const int64_t *target,
+                            T *scratch);
+    // The same edges in reverse: the gradient g of messages is at by_messages + target[k]; added to
+    // by_x + offset[k], and gradients of edges.
+    void (*scalar_messages_gradient)(const ScalarConvolution<T> &, const T *records, int64_t count,
+                                     const T *x, T *by_x, const int64_t *offset,
+                                     const T *by_messages, const int64_t *target, T *gradients,
+                                     T *scratch);
+    void (*full_messages)(const FullConvolution<T> &, const T *records, int64_t count, const T *x,
+                          const int64_t *offset, T *messages, const int64_t *target, T *scratch);
+    void (*full_messages_gradient)(const FullConvolution<T> &, const T *records, int64_t count,
+                                   const T *x, T *by_x, const int64_t *offset, const T *by_messages,
+                                   const int64_t *target, T *gradients, T *scratch);
+    // values become silu(values), gains its derivative; count a multiple of kBlock.
+    void (*silu)(T *values, T *gains, int64_t count);
+    void (*scale)(T *values, const T *factors, int64_t count);  // values *= factors
+};
+
+// Those of the best instruction set of this processor.
+template <typename T>
+const Kernels<T> &kernels();
+
+namespace portable {
+template <typename T>
+Kernels<T> make();
+}
+namespace avx2 {
+template <typename T>
+Kernels<T> make();
+}
+namespace avx512 {
+template <typename T>
+Kernels<T> make();
+}
+
+}  // namespace equicalc::direct

@@ -1,0 +1,36 @@
+// Kernels for any processor, and the choice between them and those of the other two files.
+#include "direct_kernels.h"
+
+#define EQUICALC_ISA portable
+#define EQUICALC_LANE_BYTES 16
+#include "direct_convolution_loops.h"
+
+namespace equicalc::direct {
+namespace {
+
+template <typename T>
+Kernels<T> choose() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("x86-64-v4")) {
+        return avx512::make<T>();
+    }
+    if (__builtin_cpu_supports("x86-64-v3")) {
+        return avx2::make<T>();
+    }
+#endif
+    return portable::make<T>();
+}
+
+}  // namespace
+
+template <typename T>
+const Kernels<T> &kernels() {
+    static const Kernels<T> chosen = choose<T>();
+    return chosen;
+}
+
+template const Kernels<float> &kernels<float>();
+template const Kernels<double> &kernels<double>();
+
+}  // namespace equicalc::direct

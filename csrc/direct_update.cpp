@@ -1,0 +1,107 @@
+#include "direct_update.h"
+
+#include <algorithm>
+
+namespace equicalc::direct {
+
+using torch::Tensor;
+
+template <typename T>
+Update<T>::Update(const Parts &parts, const std::string &product, const std::string &skip,
+                  const std::string &next, bool next_skips)
+    : powers_(parts, product, next.empty() ? 0 : parts.l_max),
+      has_skip_(!skip.empty()),
+      has_next_(!next.empty()),
+      next_skips_(next_skips) {
+    const int64_t channels = parts.channels, width = padded<T>(channels);
+    const auto mixing = [&](const std::vector<Tensor> &matrices) {
+        std::vector<Tensor> padded_ones;
+        for (const Tensor &matrix : matrices) {
+            padded_ones.push_back(pad_groups(matrix, channels, width));
+        }
+        return Mixing<T>(padded_ones);
+    };
+    const auto then = [](const std::vector<Tensor> &first, const std::vector<Tensor> &second) {
+        std::vector<Tensor> both;
+        for (size_t degree = 0; degree < first.size(); ++degree) {
+            both.push_back(first[degree].mm(second[degree]));
+        }
+        return both;
+    };
+    const std::vector<Tensor> product_mixing = parts.per_degree(product + ".mixing.weights");
+    const std::vector<Tensor> skipped = has_skip_ ? parts.per_degree(skip) : std::vector<Tensor>();
+    const std::vector<Tensor> linear = has_next_ ? parts.per_degree(next) : std::vector<Tensor>();
+    if (next_skips_) {
+        to_features_ = mixing(product_mixing);
+        skip_to_features_ = mixing(skipped);
+        to_messages_ = mixing(linear);
+        return;
+    }
+    to_scalars_ = mixing({product_mixing[0]});
+    if (has_skip_) {
+        skip_to_scalars_ = mixing({skipped[0]});
+    }
+    if (has_next_) {
+        to_messages_ = mixing(then(product_mixing, linear));
+        skip_to_messages_ = mixing(then(skipped, linear));
+    }
+}
+
+template <typename T>
+void Update<T>::forward(int64_t n_atoms, const T *powers, TileRows<const T> before,
+                        const UpdateRows<T> &to, Scratch<T> &scratch) const {
+    const TileRows<const T> from{powers, powers_.size(), powers_.width()};
+    const auto read_only = [](const TileRows<T> &rows) {
+        return TileRows<const T>{rows.data, rows.per_atom, rows.per_row};
+    };
+    if (next_skips_) {
+        to_features_.apply(n_atoms, from, to.features, false, scratch);
+        if (has_skip_) {
+            skip_to_features_.apply(n_atoms, before, to.features, true, scratch);
+        }
+        to_messages_.apply(n_atoms, read_only(to.features), to.messages, false, scratch);
+        return;
+    }
+    to_scalars_.apply(n_atoms, from, to.scalars, false, scratch);
+    if (has_next_) {
+        to_messages_.apply(n_atoms, from, to.messages, false, scratch);
+    }
+    if (has_skip_) {
+        skip_to_scalars_.apply(n_atoms, before, to.scalars, true, scratch);
+        skip_to_messages_.apply(n_atoms, before, to.messages, true, scratch);
+    }
+}
+
+template <typename T>
+void Update<T>::backward(int64_t n_atoms, const UpdateRows<T> &by, T *by_powers,
+                         TileRows<T> by_before, Scratch<T> &scratch) const {
+    const TileRows<T> to{by_powers, powers_.size(), powers_.width()};
+    const auto read_only = [](const TileRows<T> &rows) {
+        return TileRows<const T>{rows.data, rows.per_atom, rows.per_row};
+    };
+    if (next_skips_) {
+        to_messages_.apply_transposed(n_atoms, read_only(by.messages), by.features, true, scratch);
+        to_features_.apply_transposed(n_atoms, read_only(by.features), to, false, scratch);
+        if (has_skip_) {
+            skip_to_features_.apply_transposed(n_atoms, read_only(by.features), by_before, false,
+                                               scratch);
+        }
+        return;
+    }
+    if (has_next_) {
+        to_messages_.apply_transposed(n_atoms, read_only(by.messages), to, false, scratch);
+    } else {
+        std::fill_n(by_powers, n_atoms * powers_.size(), T(0));
+    }
+    to_scalars_.apply_transposed(n_atoms, read_only(by.scalars), to, true, scratch);
+    if (has_skip_) {
+        skip_to_messages_.apply_transposed(n_atoms, read_only(by.messages), by_before, false,
+                                           scratch);
+        skip_to_scalars_.apply_transposed(n_atoms, read_only(by.scalars), by_before, true, scratch);
+    }
+}
+
+template class Update<float>;
+template class Update<double>;
+
+}  // namespace equicalc::direct

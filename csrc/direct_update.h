@@ -1,0 +1,46 @@
+// The end of a layer in direct evaluation: powers of messages (and the features before them) to the
+// features that the next layer, or the readout, wants. Linear maps that follow each other are one
+// matrix: what the next layer sends is made where its features are made.
+#pragma once
+
+#include "direct_layers.h"
+
+namespace equicalc::direct {
+
+// Where the features of the atoms of a tile are, or their gradients.
+template <typename T>
+struct UpdateRows {
+    TileRows<T> features;  // [M, channels], only where the next layer has a skip connection
+    TileRows<T> messages;  // [M, channels], what the next layer's senders send
+    TileRows<T> scalars;   // [channels], only where no layer follows but the last one
+};
+
+template <typename T>
+class Update {
+  public:
+    // `product`, and `skip` unless empty, are paths in the network. `next` is the path of the
+    // linear map of the layer that follows, empty after the only layer; `next_skips`: that layer
+    // also wants the features themselves.
+    Update(const Parts &parts, const std::string &product, const std::string &skip,
+           const std::string &next, bool next_skips);
+
+    const Powers<T> &powers() const { return powers_; }
+    bool has_skip() const { return has_skip_; }
+
+    // powers: [tile, powers().size()]; before: features [M, channels] for the skip connection.
+    void forward(int64_t n_atoms, const T *powers, TileRows<const T> before,
+                 const UpdateRows<T> &to, Scratch<T> &scratch) const;
+    // From gradients by what went out to those by powers and by the features before. The gradient
+    // by the features holds what came through the next layer's skip connection, and is changed.
+    void backward(int64_t n_atoms, const UpdateRows<T> &by, T *by_powers, TileRows<T> by_before,
+                  Scratch<T> &scratch) const;
+
+  private:
+    Powers<T> powers_;
+    bool has_skip_, has_next_, next_skips_;
+    Mixing<T> to_features_, skip_to_features_;  // with next_skips
+    Mixing<T> to_messages_, skip_to_messages_;  // from features with next_skips, else from powers
+    Mixing<T> to_scalars_, skip_to_scalars_;    // without next_skips
+};
+
+}  // namespace equicalc::direct

@@ -1,0 +1,178 @@
+"""Direct evaluation against the scripted module in the same file, which is its oracle."""
+
+import pytest
+import torch
+
+from equicalc.deploy import export_network
+from equicalc.errors import EquicalcError
+from tests.nn.test_network import cluster_graph, edges_of, make_network, vectors_of
+
+# float64: radial functions are polynomials between 4096 knots, exact to 1e-12 of their slopes;
+# energies and gradients are of order one to ten
+FLOAT64 = 1e-9
+# float32 has 7 digits and sums a few hundred terms
+FLOAT32 = 2e-5
+
+CONFIGS = {
+    "two layers": {},
+    "one layer": {"n_layers": 1},
+    "no charges": {"charge_model": "none"},
+    "fixed": {"charge_model": "fixed"},
+    "weights from the environment": {"charge_weights": "environment"},
+    "fixed, weights from the environment": {
+        "charge_model": "fixed",
+        "charge_weights": "environment",
+    },
+    "equilibrated": {"charge_model": "equilibrated"},
+    "three layers": {"n_layers": 3},
+    "four layers without parity": {"n_layers": 4, "parity": False},
+    "three layers, l_max 3": {"n_layers": 3, "l_max": 3, "channels": 4},
+    "three layers, channels of several vectors": {"n_layers": 3, "channels": 80},
+    "no parity": {"parity": False},
+    "l_max 0": {"l_max": 0},
+    "l_max 1": {"l_max": 1},
+    "l_max 3": {"l_max": 3},
+    "correlation 1": {"correlation": 1},
+    "correlation 4, one layer": {"correlation": 4, "n_layers": 1},
+    "mixtures of species": {"species_channels": 1},
+    "channels that fill no vector": {"channels": 19, "readout_hidden": 5, "n_radial": 3},
+    "channels of several vectors": {"channels": 80, "n_radial": 12},
+    "no repulsion": {"repulsion": False},
+}
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """Function that exports a network of random weights; files are kept for the session."""
+    paths = {}
+
+    def export(name, **changes):
+        if name not in paths:
+            paths[name] = tmp_path_factory.mktemp("direct") / "model.pt"
+            export_network(make_network(**changes), paths[name])
+        return str(paths[name])
+
+    return export
+
+
+def evaluators(core_module, path, dtype="float64"):
+    models = [core_module.Model.load(path, dtype, scripted=s) for s in (True, False)]
+    scripted, direct = (core_module.Evaluator(model) for model in models)
+    assert direct.is_direct
+    assert not scripted.is_direct
+    return scripted, direct
+
+
+def close_contact_graph():
+    """A cluster with one pair inside the reach of the repulsion."""
+    positions, species, _ = cluster_graph()
+    positions[1] = positions[0] + torch.tensor([0.5, 0.6, 0.9], dtype=torch.float64)
+    edges = edges_of(positions)
+    return species, edges, vectors_of(positions, edges)
+
+
+def results(evaluator, species, edges, vectors, n_local=None):
+    n_local = len(species) if n_local is None else n_local
+    found = evaluator.forward(species, edges, vectors, n_local)
+    gradient = torch.linspace(-1, 1, found.variables.numel(), dtype=torch.float64)
+    gradient = gradient.view_as(found.variables)
+    by_variables = evaluator.variable_gradient(gradient)
+    return found.energies, found.variables, by_variables, evaluator.backward(gradient)
+
+
+def assert_equal(expected, found, tolerance):
+    for a, b in zip(expected, found, strict=True):
+        assert a.shape == b.shape
+        assert torch.isfinite(b).all()
+        if a.numel():
+            assert (a - b).abs().max() <= tolerance * max(1.0, a.abs().max().item())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", FLOAT64), ("float32", FLOAT32)])
+def test_direct_evaluation_is_the_function_of_the_scripted_module(
+    core_module, exported, name, dtype, tolerance
+):
+    graph = close_contact_graph()
+    scripted, direct = evaluators(core_module, exported(name, **CONFIGS[name]), dtype)
+    expected = results(scripted, *graph)
+    assert expected[3].abs().max() > 0.001  # the comparison is not between zeros
+    assert_equal(expected, results(direct, *graph), tolerance)
+
+
+@pytest.mark.parametrize(("n", "n_edges"), [(0, 0), (1, 0), (2, 1), (30, 0), (3, 2000)])
+def test_no_atoms_no_edges_and_many_neighbours_are_handled(core_module, exported, n, n_edges):
+    torch.manual_seed(0)
+    receivers = torch.randint(max(n, 1), (n_edges,)).sort().values
+    edges = torch.stack([receivers, torch.randint(max(n, 1), (n_edges,))])
+    vectors = torch.randn(n_edges, 3, dtype=torch.float64)
+    vectors *= (2 + 3 * torch.rand(n_edges, 1)) / vectors.norm(dim=1, keepdim=True)
+    for name in ("two layers", "one layer"):
+        scripted, direct = evaluators(core_module, exported(name, **CONFIGS[name]))
+        graph = torch.arange(n) % 2, edges, vectors
+        assert_equal(results(scripted, *graph), results(direct, *graph), FLOAT64)
+
+
+@pytest.mark.parametrize("distance", [1e-3, 0.05, 4.999, 5.0, 5.3])
+def test_near_contact_and_at_the_cutoff_values_and_slopes_are_those_of_the_module(
+    core_module, exported, distance
+):
+    edges = torch.tensor([[0, 1], [1, 0]])
+    vector = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64) * distance
+    graph = torch.tensor([0, 1]), edges, torch.stack([vector, -vector])
+    path = exported("no repulsion", **CONFIGS["no repulsion"])
+    scripted, direct = evaluators(core_module, path)
+    assert_equal(results(scripted, *graph), results(direct, *graph), FLOAT64)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_results_are_the_same_bits_for_any_number_of_threads(core_module, exported, n_layers):
+    name = {1: "one layer", 2: "two layers"}[n_layers]
+    torch.manual_seed(1)
+    n, n_edges = 100, 3000
+    edges = torch.stack([torch.randint(n, (n_edges,)).sort().values, torch.randint(n, (n_edges,))])
+    vectors = torch.nn.functional.normalize(torch.randn(n_edges, 3, dtype=torch.float64)) * 3
+    _, direct = evaluators(core_module, exported(name, **CONFIGS[name]), "float32")
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(results(direct, torch.arange(n) % 2, edges, vectors))
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_gradient_is_that_of_the_energies_by_finite_differences(core_module, exported):
+    species, edges, vectors = close_contact_graph()
+    _, direct = evaluators(core_module, exported("two layers"))
+    direct.forward(species, edges, vectors, len(species))
+    gradient = direct.backward(None)
+    step = 1e-5
+
+    def energy(edge, axis, shift):
+        moved = vectors.clone()
+        moved[edge, axis] += shift
+        return direct.forward(species, edges, moved, len(species)).energies.sum()
+
+    for edge, axis in [(0, 0), (7, 1), (len(vectors) - 1, 2)]:
+        slope = (energy(edge, axis, step) - energy(edge, axis, -step)) / (2 * step)
+        # central differences of a smooth function of order one to ten
+        assert abs(slope - gradient[edge, axis]) < 1e-7 * max(1.0, gradient.abs().max())
+
+
+def test_graphs_that_name_impossible_atoms_are_refused(core_module, exported):
+    _, direct = evaluators(core_module, exported("two layers"))
+    vectors = torch.ones(2, 3, dtype=torch.float64)
+    for edges, species in [
+        ([[1, 0], [0, 1]], [0, 1]),
+        ([[0, 2], [1, 0]], [0, 1]),
+        ([[0, 1], [1, 5]], [0, 1]),
+        ([[0, 1], [1, 0]], [0, 2]),
+    ]:
+        with pytest.raises(EquicalcError, match="bad graph"):
+            direct.forward(torch.tensor(species), torch.tensor(edges), vectors, 2)
+
+
+def test_networks_of_other_architectures_go_through_their_module(core_module, mock_path):
+    assert not core_module.Evaluator(core_module.Model.load(str(mock_path))).is_direct
