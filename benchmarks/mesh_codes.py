@@ -60,13 +60,26 @@ def sizes(crystal: Crystal) -> list[int]:
     return sorted({mesh.fft_size(n) for n in range(math.ceil(crystal.edge / 2.0), last)})
 
 
-def smallest(crystal: Crystal, target: float, make: Callable[[int], Call]) -> int | None:
-    """The smallest mesh of `make(points)` that reaches the target, by bisection."""
+def smallest(
+    crystal: Crystal, target: float, make: Callable[[int], Call], guess: int | None
+) -> int | None:
+    """The smallest mesh of `make(points)` that reaches the target, from a guess or by bisection."""
     choices = sizes(crystal)
+
+    def reaches(number: int) -> bool:
+        return crystal.error(make(choices[number])()) <= target
+
+    if guess is not None and guess <= choices[-1]:
+        number = next(i for i, points in enumerate(choices) if points >= guess)
+        if reaches(number):
+            while number > 0 and reaches(number - 1):
+                number -= 1
+            return choices[number]
+        return next((choices[i] for i in range(number + 1, len(choices)) if reaches(i)), None)
     low, high, found = 0, len(choices) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        if crystal.error(make(choices[middle])()) <= target:
+        if reaches(middle):
             found, high = choices[middle], middle - 1
         else:
             low = middle + 1

@@ -19,6 +19,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.spacegroup.symmetrize import refine_symmetry
 
 from benchmarks.long_range.common import (
     BENCHMARKS,
@@ -46,6 +47,8 @@ FILES = {
 }
 LARGE_CELLS = {"nacl": "nacl_pbesol_512.xyz"}
 DISPLACEMENT = 0.01  # angstrom
+# What is left of random displacements in their mean, at most; angstrom.
+NOISE = 0.1
 # THz of sqrt(eV / angstrom^2 / amu)
 THZ = 15.633302
 KINDS = {"with": None, "without": "none"}
@@ -146,13 +149,18 @@ def optical_modes(name: str, calculator: EquiCalculator) -> list[str]:
 
 
 def equilibrium(name: str) -> Atoms:
-    """Return the mean structure of the data: random displacements cancel."""
+    """Return the mean of the structures that are displaced least, its noise taken out.
+
+    Random displacements cancel; what is left of them is taken out by symmetry.
+    """
     frames = ase.io.read(DATA / FILES[name], ":")
-    mean = frames[0].copy()
-    shifts = [f.get_scaled_positions() - frames[0].get_scaled_positions() for f in frames]
-    mean.set_scaled_positions(
-        frames[0].get_scaled_positions() + np.mean([s - np.round(s) for s in shifts], axis=0)
-    )
+    forces = [np.sqrt(np.mean(f.get_forces() ** 2)) for f in frames]
+    near = [f for f, force in zip(frames, forces, strict=True) if force < 2.0 * min(forces)]
+    mean = near[0].copy()
+    start = mean.get_scaled_positions()
+    shifts = [f.get_scaled_positions() - start for f in near]
+    mean.set_scaled_positions(start + np.mean([s - np.round(s) for s in shifts], axis=0))
+    refine_symmetry(mean, symprec=NOISE)
     return mean
 
 
