@@ -13,6 +13,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.units import Bohr, Hartree
 
 from equicalc import EquiCalculator
+from equicalc.electrostatics import mesh
 from equicalc.errors import (
     ConfigError,
     DataError,
@@ -123,6 +124,33 @@ def test_stress_is_the_derivative_of_the_energy(calculator):
 
         assert abs(derivative(energy) / atoms.get_volume() - stress[k]) < DERIVATIVE_TOLERANCE
     assert np.abs(stress).max() > 0.01
+
+
+def test_stress_is_the_derivative_of_the_energy_where_the_mesh_changes(tiny_model):
+    accuracy, step = 1e-5, 1e-5
+    calculator = EquiCalculator(tiny_model, kspace="p3m", kspace_accuracy=accuracy)
+    start = bulk("KCl", "rocksalt", a=6.0, cubic=True) * 2
+    start.rattle(0.2, seed=4)
+    spline = mesh.choose_spline(np.ones(len(start)), accuracy)
+
+    def scaled(strain):
+        atoms = start.copy()
+        atoms.set_cell(start.cell[:] * (1.0 + strain), scale_atoms=True)
+        return atoms
+
+    def points(strain):
+        return tuple(m.points for m in mesh.blended_meshes(scaled(strain).cell[:], *spline))
+
+    scan = np.linspace(-0.1, 0.1, 161)
+    blended = [x for x in scan if len(points(x)) > 1]
+    assert len({points(x) for x in blended}) > 2, "the scan must pass changes of the mesh"
+    for strain in blended:
+        energy = [results(calculator, scaled(strain + k * step))["energy"] for k in (-2, -1, 1, 2)]
+        slope = (energy[0] - 8 * energy[1] + 8 * energy[2] - energy[3]) / (12 * step)
+        atoms = scaled(strain)
+        pull = np.sum(results(calculator, atoms)["stress"][:3]) * atoms.get_volume()
+        # The project's bound for runs at constant pressure, eV/angstrom^3.
+        assert abs(slope - pull / (1.0 + strain)) / atoms.get_volume() < 1e-7
 
 
 def test_stress_of_a_slab_is_the_derivative_of_the_energy_in_its_plane(calculator):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.spacegroup.symmetrize import refine_symmetry
 from phonopy import Phonopy
 from phonopy.phonon.band_structure import get_band_qpoints_and_path_connections
 from phonopy.structure.atoms import PhonopyAtoms
@@ -22,13 +23,15 @@ from symfc import Symfc
 from symfc.utils.utils import SymfcAtoms
 
 from benchmarks.long_range.common import DATA, markdown_table, options_of, publish
-from benchmarks.long_range.transfer import CATIONS, DFT_CHARGES, FILES, equilibrium
+from benchmarks.long_range.transfer import CATIONS, DFT_CHARGES, FILES, FORMULAS
 from equicalc import EquiCalculator, plots
 from equicalc.electrostatics import COULOMB_CONSTANT
 
 # Structures with larger displacements (rms of a component, angstrom) need higher orders.
 LARGEST_DISPLACEMENT = 0.06
 THIRD_ORDER_REACH = 4.5  # angstrom
+# What is left of random displacements in their mean, at most; angstrom.
+NOISE = 0.1
 STEP = 0.01  # angstrom, displacement of the models' atoms
 POINTS = 41  # per segment
 
@@ -84,6 +87,22 @@ def compare(name: str) -> list[Bands]:
     results.append(bands(name, "model", phonons, charge))
     results.append(bands(name, "model, no non-analytic term", phonons, None))
     return results
+
+
+def equilibrium(name: str) -> Atoms:
+    """Return the mean of the structures that are displaced least, its noise taken out.
+
+    Random displacements cancel; what is left of them is taken out by symmetry.
+    """
+    frames = ase.io.read(DATA / FILES[name], ":")
+    forces = [np.sqrt(np.mean(f.get_forces() ** 2)) for f in frames]
+    near = [f for f, force in zip(frames, forces, strict=True) if force < 2.0 * min(forces)]
+    mean = near[0].copy()
+    start = mean.get_scaled_positions()
+    shifts = [f.get_scaled_positions() - start for f in near]
+    mean.set_scaled_positions(start + np.mean([s - np.round(s) for s in shifts], axis=0))
+    refine_symmetry(mean, symprec=NOISE)
+    return mean
 
 
 def phonopy_of(name: str, perfect: Atoms, repeat: tuple[int, ...]) -> Phonopy:
@@ -237,7 +256,7 @@ def picture(found: dict[str, list[Bands]]):
                 lines[0].set_label(result.label)
         path = HEXAGONAL_PATH if name == "aln" else CUBIC_PATH
         draw_ticks(axis, path, results[0].distances)
-        axis.set_title(name, fontsize=10)
+        axis.set_title(FORMULAS[name], fontsize=10)
         axis.set_ylabel("frequency (THz)")
     figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     return figure

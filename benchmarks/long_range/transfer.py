@@ -4,34 +4,32 @@
 
 For NaCl, KCl, MgO and AlN two models learn the same data with the same network and budget, that of
 examples/train_*.yaml: one with the Coulomb energy of fixed charges, one without. Compared are the
-force errors on validation cells, those on NaCl cells of 512 atoms when training saw 64, the charge
-with Z*/sqrt(eps_inf) of DFT, and the splitting of the optical modes at the centre of the zone.
-Finished trainings in benchmarks/output/long_range/transfer are used again; --fresh repeats them.
+force errors on validation cells, those on NaCl cells of 512 atoms when training saw 64, and the
+charge with Z*/sqrt(eps_inf) of DFT; phonons are compared in `benchmarks.long_range.phonons`.
+Finished trainings in benchmarks/output/long_range/transfer are used again; --fresh repeats them,
+--draw only draws the picture of the last results.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import ase.io
 import numpy as np
-from ase import Atoms
-from ase.spacegroup.symmetrize import refine_symmetry
 
 from benchmarks.long_range.common import (
     BENCHMARKS,
     DATA,
+    RESULTS,
     calculator_of,
     folder_of,
     markdown_table,
     options_of,
     publish,
 )
-from equicalc import EquiCalculator
-from equicalc.electrostatics import COULOMB_CONSTANT
+from equicalc import plots
 from equicalc.evaluate import evaluate
 from equicalc.train import run
 
@@ -46,11 +44,7 @@ FILES = {
     "aln": "aln_pbesol_128.xyz.gz",
 }
 LARGE_CELLS = {"nacl": "nacl_pbesol_512.xyz"}
-DISPLACEMENT = 0.01  # angstrom
-# What is left of random displacements in their mean, at most; angstrom.
-NOISE = 0.1
-# THz of sqrt(eV / angstrom^2 / amu)
-THZ = 15.633302
+FORMULAS = {"nacl": "NaCl", "kcl": "KCl", "mgo": "MgO", "aln": "AlN"}
 KINDS = {"with": None, "without": "none"}
 
 
@@ -68,17 +62,21 @@ def main() -> None:
     """Train what is missing, compare, write table and picture."""
     arguments = [("--fresh", {"action": "store_true", "help": "train again"})]
     arguments.append(("--only", {"nargs": "+", "choices": FILES, "help": "materials"}))
+    arguments.append(("--draw", {"action": "store_true", "help": "nothing but the picture"}))
     options = options_of(__doc__, arguments)
-    chosen = options.only or list(FILES)
-    rows, modes = [], []
-    for name in chosen:
-        for kind in KINDS:
-            directory = trained(name, kind, options.quick, options.fresh)
-            rows.append(compare(name, kind, directory))
-            if kind == "with":
-                modes.append(optical_modes(name, calculator_of(directory, kspace_accuracy=1e-9)))
-    text = "\n\n".join([error_table(rows), mode_table(modes), NOTE])
-    publish("transfer", text, picture(rows), options.quick or options.only is not None)
+    known = RESULTS / "transfer.json"
+    if options.draw:
+        rows = [Row(**row) for row in json.loads(known.read_text())]
+    else:
+        rows = [
+            compare(name, kind, trained(name, kind, options.quick, options.fresh))
+            for name in options.only or FILES
+            for kind in KINDS
+        ]
+    partial = options.quick or options.only is not None
+    publish("transfer", "\n\n".join([error_table(rows), NOTE]), picture(rows), partial)
+    if not partial:
+        known.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
 def trained(name: str, kind: str, quick: bool, fresh: bool) -> Path:
@@ -118,73 +116,6 @@ def relative(metrics: dict) -> tuple[float, float]:
     return 100.0 * error / metrics["forces_rms_reference_meV_per_A"], error
 
 
-def optical_modes(name: str, calculator: EquiCalculator) -> list[str]:
-    """Return a row: optical modes at the centre of the zone, and the longitudinal ones along z.
-
-    The transverse ones come from displacements in a periodic cell; a longitudinal wave adds the
-    field of its own polarisation, ``4 pi k_e / V (sum_i q_i e_iz / sqrt(m_i))^2``.
-    """
-    atoms = equilibrium(name)
-    atoms.calc = calculator
-    charges = atoms.get_charges()
-    matrix = zone_centre_matrix(atoms)
-    pull = np.zeros((len(atoms), 3))
-    pull[:, 2] = charges / np.sqrt(atoms.get_masses())
-    # equal charges of translated copies add up coherently: amplitude of the whole cell
-    field = 4.0 * np.pi * COULOMB_CONSTANT / atoms.get_volume()
-    dft = pull * DFT_CHARGES[name] / abs(charges[atoms.symbols == CATIONS[name]].mean())
-
-    def polar(levels: np.ndarray, vectors: np.ndarray, direction: np.ndarray) -> float:
-        strength = (direction.ravel() @ vectors) ** 2
-        return float(frequency(levels[strength.argmax()]))
-
-    levels, vectors = np.linalg.eigh(matrix)
-    along_z = polar(levels, vectors, pull)
-    found = [along_z]
-    for vector in (pull, dft):
-        flat = vector.ravel()
-        split = np.linalg.eigh(matrix + field * np.outer(flat, flat))
-        found.append(polar(*split, pull))
-    return [name, *(f"{value:.2f}" for value in found)]
-
-
-def equilibrium(name: str) -> Atoms:
-    """Return the mean of the structures that are displaced least, its noise taken out.
-
-    Random displacements cancel; what is left of them is taken out by symmetry.
-    """
-    frames = ase.io.read(DATA / FILES[name], ":")
-    forces = [np.sqrt(np.mean(f.get_forces() ** 2)) for f in frames]
-    near = [f for f, force in zip(frames, forces, strict=True) if force < 2.0 * min(forces)]
-    mean = near[0].copy()
-    start = mean.get_scaled_positions()
-    shifts = [f.get_scaled_positions() - start for f in near]
-    mean.set_scaled_positions(start + np.mean([s - np.round(s) for s in shifts], axis=0))
-    refine_symmetry(mean, symprec=NOISE)
-    return mean
-
-
-def zone_centre_matrix(atoms: Atoms) -> np.ndarray:
-    """Mass-weighted force constants [3 N, 3 N] of a cell, eV/angstrom^2/amu."""
-    masses = np.repeat(atoms.get_masses(), 3)
-    matrix = np.zeros((3 * len(atoms),) * 2)
-    for index in range(3 * len(atoms)):
-        forces = []
-        for sign in (1.0, -1.0):
-            moved = atoms.copy()
-            moved.calc = atoms.calc
-            moved.positions[index // 3, index % 3] += sign * DISPLACEMENT
-            forces.append(moved.get_forces().ravel())
-        matrix[index] = (forces[1] - forces[0]) / (2.0 * DISPLACEMENT)
-    matrix /= np.sqrt(np.outer(masses, masses))
-    return 0.5 * (matrix + matrix.T)
-
-
-def frequency(level: float) -> float:
-    """THz of an eigenvalue in eV/angstrom^2/amu; negative when the mode is unstable."""
-    return np.sign(level) * np.sqrt(abs(level)) * THZ
-
-
 def error_table(rows: list[Row]) -> str:
     """Return the table of errors and charges."""
 
@@ -205,17 +136,6 @@ def error_table(rows: list[Row]) -> str:
     return "Percent of the rms force (meV/Å).\n\n" + markdown_table(header, lines)
 
 
-def mode_table(modes: list[list[str]]) -> str:
-    """Return the table of optical modes."""
-    header = [
-        "THz",
-        "polar mode, transverse",
-        "longitudinal",
-        "longitudinal with the charge of DFT",
-    ]
-    return markdown_table(header, modes)
-
-
 NOTE = (
     "Same network, data and number of epochs with and without charges. Validation cells have 64 "
     "atoms (AlN 128), like those of the training."
@@ -223,18 +143,28 @@ NOTE = (
 
 
 def picture(rows: list[Row]):
-    """Return bars of the errors in small and large cells."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 4.0), layout="constrained")
-    axes = figure.subplots()
-    places = np.arange(len(rows))
-    axes.bar(places - 0.2, [r.small[0] for r in rows], 0.4, label="cells of the training's size")
-    large = [(p, r.large[0]) for p, r in zip(places, rows, strict=True) if r.large]
-    axes.bar([p + 0.2 for p, _ in large], [v for _, v in large], 0.4, label="512 atoms")
-    axes.set_xticks(places, [r.label.replace(" charges", "\ncharges") for r in rows], fontsize=8)
-    axes.set_ylabel("force error (% of the rms force)")
-    axes.legend()
+    """Return bars of the errors: a group for each material and size of the cell."""
+    pairs = [(rows[k], rows[k + 1]) for k in range(0, len(rows), 2)]
+    groups = []
+    for charged, bare in pairs:
+        name = charged.label.split()[0]
+        n_atoms = 128 if name == "aln" else 64
+        groups.append((f"{FORMULAS[name]}\n{n_atoms} atoms", charged.small[0], bare.small[0]))
+        if charged.large and bare.large:
+            groups.append((f"{FORMULAS[name]}\n512 atoms", charged.large[0], bare.large[0]))
+    figure, axes = plots.new_figure(1, 1, (7.6, 3.8))
+    axis = axes[0, 0]
+    places = np.arange(len(groups))
+    for side, label in ((0, "with charges"), (1, "without")):
+        values = [group[1 + side] for group in groups]
+        bars = axis.bar(
+            places + 0.4 * side - 0.2, values, 0.38, color=plots.COLOURS[side], label=label
+        )
+        axis.bar_label(bars, [f"{value:.1f}" for value in values], fontsize=8)
+    axis.set_xticks(places, [group[0] for group in groups])
+    axis.set_ylabel("force error (% of the rms force)")
+    axis.set_title("trained on the small cells only", fontsize=10)
+    axis.legend(frameon=False)
     return figure
 
 
