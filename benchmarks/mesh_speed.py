@@ -38,6 +38,8 @@ USER = "equicalc solve"
 NAMES = ["LAMMPS PPPM", "equicalc", "equicalc float32", USER, "torch-pme P3M"]
 # No mesh is measured longer than this (s), three calls apart.
 LONGEST = 1.5
+# In larger crystals only splines from this order on are tried, the fastest in smaller ones.
+EXHAUSTIVE, HIGH_ORDERS = 4096, "order 6"
 DEFAULT_MODEL = "nakcl"
 SHARE_ATOMS = (512, 4096)
 
@@ -84,7 +86,8 @@ def searched(crystal: Crystal, target: float, code: str) -> dict[str, float]:
     else:
         guesses = guesses_from_smaller(n_atoms, target, code)
         for name, make in CODES[code](crystal):
-            if guesses and name not in guesses:
+            slow = n_atoms > EXHAUSTIVE and name.startswith("order") and name < HIGH_ORDERS
+            if slow or (guesses and name not in guesses):
                 continue
             points = smallest(crystal, target, make, guesses.get(name))
             if points is not None:
