@@ -285,7 +285,7 @@ def draw(rows: list[dict]):
     """Return the picture: time per atom against the number of atoms, a panel for each target."""
     targets = sorted({row["target_eV_per_A"] for row in rows}, reverse=True)
     figure, axes = plots.new_figure(1, len(targets), (3.3 * len(targets) + 1.2, 3.8))
-    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
+    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
     values = [1e3 * row["median_ms"] / row["n_atoms"] for row in rows]
     for axis, target in zip(axes[0], targets, strict=True):
         for number, code in enumerate(NAMES):
