@@ -23,7 +23,7 @@ from symfc import Symfc
 from symfc.utils.utils import SymfcAtoms
 
 from benchmarks.long_range.common import DATA, markdown_table, options_of, publish
-from benchmarks.long_range.transfer import CATIONS, DFT_CHARGES, FILES, FORMULAS
+from benchmarks.long_range.transfer import CATIONS, DFT_CHARGES, FILES
 from equicalc import EquiCalculator, plots
 from equicalc.electrostatics import COULOMB_CONSTANT
 
@@ -256,7 +256,7 @@ def picture(found: dict[str, list[Bands]]):
                 lines[0].set_label(result.label)
         path = HEXAGONAL_PATH if name == "aln" else CUBIC_PATH
         draw_ticks(axis, path, results[0].distances)
-        axis.set_title(FORMULAS[name], fontsize=10)
+        axis.set_title(name, fontsize=10)
         axis.set_ylabel("frequency (THz)")
     figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     return figure
