@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
@@ -209,9 +210,20 @@ class EquiCalculator(Calculator):
     # ---- ASE ---------------------------------------------------------------------------------
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Names of what has changed since the last calculation, the total charge included."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
-        if self.atoms is not None and _total_charge(atoms) != _total_charge(self.atoms):
+        """Names of what has changed since the last calculation, the total charge included.
+
+        ASE asks for every property that is fetched, and its own comparison of all arrays costs as
+        much as the evaluation of a hundred atoms. Any change counts here, however small.
+        """
+        last = self.atoms
+        if last is None:
+            return [name for name in all_changes if name not in self.ignored_changes]
+        changes = [
+            name
+            for name in ("positions", "numbers", "cell", "pbc")
+            if not np.array_equal(getattr(last, name)[:], getattr(atoms, name)[:])
+        ]
+        if _total_charge(atoms) != _total_charge(last):
             changes.append("charge")
         return changes
 
@@ -408,7 +420,7 @@ def _total_charge(atoms: Atoms) -> float:
         charge = float(value)
     except (TypeError, ValueError):
         charge = float("nan")
-    if not np.isfinite(charge):
+    if not math.isfinite(charge):
         raise DataError(
             f'found atoms.info["charge"] = {value!r}, expected the total charge as a number in e'
         )

@@ -1,5 +1,6 @@
 """Neighbour lists: all pairs and periodic images within a cutoff, for any cell and any pbc."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,14 +73,14 @@ def complete_cell(cell: npt.ArrayLike, pbc: npt.ArrayLike) -> Array:
 def check_positions(positions: npt.ArrayLike) -> Array:
     """Positions as float64 [n, 3] in angstrom; DataError when one of them is not finite."""
     points = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    if np.isfinite(points).all():
+        return points
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if len(bad):
-        raise DataError(
-            f"the positions of {len(bad)} of {len(points)} atoms are not finite numbers, first "
-            f"atom {bad[0]}: {points[bad[0]].tolist()}. The run has probably become unstable: "
-            "check the structure before this step and the time step"
-        )
-    return points
+    raise DataError(
+        f"the positions of {len(bad)} of {len(points)} atoms are not finite numbers, first "
+        f"atom {bad[0]}: {points[bad[0]].tolist()}. The run has probably become unstable: "
+        "check the structure before this step and the time step"
+    )
 
 
 def full_list(
@@ -157,6 +158,7 @@ class NeighborList:
         self.n_searches = 0
         self._core = load_library()
         self._reference: _Reference | None = None
+        self._last_box: tuple[Array, tuple[bool, bool, bool], Array] | None = None
 
     def update(
         self, positions: npt.ArrayLike, cell: npt.ArrayLike, pbc: npt.ArrayLike
@@ -185,8 +187,8 @@ class NeighborList:
             When positions or cell are not finite, or periodic vectors are linearly dependent.
         """
         points = check_positions(positions)
-        box = complete_cell(cell, pbc)
         a, b, c = (bool(p) for p in np.broadcast_to(np.asarray(pbc), (3,)))
+        box = self._box(cell, (a, b, c))
         reference = self._reference
         if reference is None or not self._is_complete(reference, points, box, (a, b, c)):
             reference = self._search(points, box, (a, b, c))
@@ -199,6 +201,17 @@ class NeighborList:
             self.cutoff,
         )
         return edge_index, edge_vectors
+
+    def _box(self, cell: npt.ArrayLike, pbc: tuple[bool, bool, bool]) -> Array:
+        """Return the complete cell; the last one is remembered, since most runs keep theirs."""
+        given = np.array(cell, dtype=np.float64)
+        if self._last_box is not None:
+            last_cell, last_pbc, box = self._last_box
+            if last_pbc == pbc and np.array_equal(last_cell, given):
+                return box
+        box = complete_cell(given, pbc)
+        self._last_box = (given, pbc, box)
+        return box
 
     def _search(self, points: Array, box: Array, pbc: tuple[bool, bool, bool]) -> _Reference:
         pairs, shifts = full_list(points, box, pbc, self.cutoff + self.skin)
@@ -220,10 +233,16 @@ class NeighborList:
             return False
         if len(points) == 0:
             return True
+        if box is reference.cell:
+            return 2.0 * _farthest(points - reference.positions) < self.skin
         deformation = reference.inverse_cell @ box
-        displacement = points - reference.positions @ deformation
-        displacement -= displacement.mean(axis=0)
-        farthest = float(np.sqrt((displacement**2).sum(axis=1).max()))
+        farthest = _farthest(points - reference.positions @ deformation)
         # Rows are vectors: d_then = d_now F^-1, and ||F^-1|| is the largest stretch backwards.
         stretch = float(np.linalg.norm(np.linalg.inv(deformation), ord=2))
         return (self.cutoff + 2.0 * farthest) * stretch < self.cutoff + self.skin
+
+
+def _farthest(displacement: Array) -> float:
+    """Largest displacement, angstrom; a drift of the whole is none."""
+    own = displacement - displacement.mean(axis=0)
+    return math.sqrt(np.einsum("nx,nx->n", own, own).max())
