@@ -1,0 +1,238 @@
+"""Time and memory of equicalc's own architecture: ``python -m benchmarks.speed.network``.
+
+Energy, forces and stress of rattled rock salt with networks of random weights: the default one, one
+of three layers, and one of the size of small NequIP models. Times of one thread are processor time,
+which other programs on the machine disturb least; of two threads they are wall time. Phases are
+those of the evaluator; "list and forces" is what turns positions into edges and gradients of edges
+into forces. Peak memory is that of a process of its own, less that before the structure was made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from benchmarks.speed.common import RESULTS, markdown_table, processor, write_json, write_text
+from equicalc import EquiCalculator
+from equicalc.core import load_library
+from equicalc.data.neighbors import NeighborList
+from equicalc.deploy import export_network
+from equicalc.nn import EquiNetwork, NetworkConfig
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "default (2 layers, l_max 2)": {},
+    "3 layers, l_max 2": {"n_layers": 3},
+    "2 layers, l_max 1": {"l_max": 1},
+}
+ELEMENTS = ["Na", "Cl"]
+SIDES = {64: 2, 512: 4, 1728: 6}  # unit cells along each edge
+MEMORY_SIDE = 14  # 21952 atoms
+
+
+def salt(n_side: int) -> Atoms:
+    """Rattled rock salt of ``8 n_side^3`` atoms."""
+    atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True) * ((n_side,) * 3)
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+def export(config: dict[str, Any], folder: Path) -> str:
+    """Export a network of random weights and return its path."""
+    torch.manual_seed(0)
+    network = EquiNetwork(NetworkConfig(elements=ELEMENTS, charge_model="none", **config))
+    network.set_statistics({"Na": -1.0, "Cl": -2.0}, 0.5, 25.0)
+    name = "_".join(f"{key}{value}" for key, value in config.items()) or "default"
+    return str(export_network(network, folder / f"{name}.pt"))
+
+
+def quartiles_of(run: Callable[[], Any], clock: Callable[[], float], seconds: float) -> list[float]:
+    """Lower quartile, median and upper quartile of the time of a call, after two to warm up."""
+    run(), run()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 5 or (time.perf_counter() < end and len(times) < 500):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return [float(t) for t in np.percentile(times, [25, 50, 75])]
+
+
+def measure(path: str, n_atoms: int, dtype: str, threads: int, seconds: float) -> dict[str, Any]:
+    """Microseconds per atom of the phases of one evaluation."""
+    torch.set_num_threads(threads)
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    core, atoms = load_library(), salt(SIDES[n_atoms])
+    evaluator = core.Evaluator(core.Model.load(path, dtype))
+    species = torch.tensor([ELEMENTS.index(s) for s in atoms.get_chemical_symbols()])
+    neighbors = NeighborList(5.0)
+    index, vectors = neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
+    n = len(atoms)
+    evaluator.forward(species, index, vectors, n)
+    gradients = evaluator.backward(None)
+
+    def network() -> None:
+        evaluator.forward(species, index, vectors, n)
+        evaluator.backward(None)
+
+    def lists() -> None:
+        neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
+        core.scatter_edges(index, vectors, gradients, n, n)
+
+    atoms.calc = EquiCalculator(path, dtype=dtype)
+    random = np.random.default_rng(0)
+
+    def ase() -> None:
+        atoms.positions += random.normal(scale=1e-4, size=atoms.positions.shape)
+        atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+
+    times = {
+        "forward": quartiles_of(
+            lambda: evaluator.forward(species, index, vectors, n), clock, seconds
+        ),
+        "network": quartiles_of(network, clock, seconds),
+        "list and forces": quartiles_of(lists, clock, seconds),
+        "ASE": quartiles_of(ase, clock, seconds),
+    }
+    per_atom = {key: [1e6 * t / n for t in value] for key, value in times.items()}
+    return {
+        "atoms": n,
+        "edges per atom": index.shape[1] / n,
+        "dtype": dtype,
+        "threads": threads,
+        "us/atom": per_atom,
+    }
+
+
+def peak_memory(path: str, dtype: str) -> float:
+    """Bytes per atom at the peak of one evaluation of a large structure through the evaluator."""
+    atoms = salt(MEMORY_SIDE)
+    core = load_library()
+    evaluator = core.Evaluator(core.Model.load(path, dtype))
+    species = torch.tensor([ELEMENTS.index(s) for s in atoms.get_chemical_symbols()])
+    index, vectors = NeighborList(5.0).update(atoms.positions, atoms.cell[:], atoms.pbc)
+    # what the search for neighbours took is over; what it left stays
+    now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    evaluator.forward(species, index, vectors, len(atoms))
+    gradients = evaluator.backward(None)
+    core.scatter_edges(index, vectors, gradients, len(atoms), len(atoms))
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    graph = index.nbytes + vectors.nbytes + species.nbytes
+    return (peak - now + graph) / len(atoms)
+
+
+def memory_in_process(path: str, dtype: str) -> float:
+    """Run `peak_memory` in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.speed.network", "--memory-of", path, dtype]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Return the page in markdown."""
+    header = ["network", "precision", "threads", "atoms", "network (quartiles)", "forward",
+              "list and forces", "through ASE", "ASE beyond these"]  # fmt: skip
+    rows = []
+    for row in results["times"]:
+        t = row["us/atom"]
+        low, middle, high = t["network"]
+        beyond = (t["ASE"][1] - middle - t["list and forces"][1]) * row["atoms"] / 1000
+        rows.append(
+            [row["network"], row["dtype"], row["threads"], row["atoms"],
+             f"{middle:.1f} ({low:.1f} to {high:.1f})", f"{t['forward'][1]:.1f}",
+             f"{t['list and forces'][1]:.2f}", f"{t['ASE'][1]:.1f}", f"{beyond:.2f} ms"]
+        )  # fmt: skip
+    memory = [
+        [r["network"], r["dtype"], f"{r['bytes per atom'] / 1024:.1f} KiB",
+         f"{r['bytes per atom'] * 1e6 / 2**30:.1f} GiB"]
+        for r in results["memory"]
+    ]  # fmt: skip
+    edges = results["times"][0]["edges per atom"]
+    return "\n\n".join(
+        [
+            "# Time and memory of equicalc's own architecture",
+            f"Rattled NaCl, cutoff 5 Å, {edges:.1f} edges per atom; energy, forces and stress. "
+            "Medians in µs per atom; made by `python -m benchmarks.speed.network` on "
+            f"{results['processor']}, torch {results['torch']}.",
+            markdown_table(header, rows),
+            f"Memory of evaluator and graph per atom, measured with {8 * MEMORY_SIDE**3} atoms, "
+            "and what it makes for a million:",
+            markdown_table(["network", "precision", "per atom", "1,000,000 atoms"], memory),
+        ]
+    )
+
+
+def plot(results: dict[str, Any]) -> None:
+    """Time per atom against size, one thread."""
+    figure, axes = plt.subplots(figsize=(5, 3.6))
+    for network in NETWORKS:
+        for dtype, style in (("float32", "o-"), ("float64", "s--")):
+            points = [
+                (r["atoms"], r["us/atom"]["network"][1])
+                for r in results["times"]
+                if (r["network"], r["dtype"], r["threads"]) == (network, dtype, 1)
+            ]
+            axes.loglog(*zip(*points, strict=True), style, label=f"{network}, {dtype}")
+    axes.set_xlabel("atoms")
+    axes.set_ylabel("µs per atom")
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "network.png", dpi=150)
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each measurement")
+    parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "DTYPE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory_of:
+        print(peak_memory(*options.memory_of))
+        return
+    results: dict[str, Any] = {
+        "processor": processor(),
+        "torch": torch.__version__,
+        "times": [],
+        "memory": [],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, config in NETWORKS.items():
+            path = export(config, Path(folder))
+            for dtype in ("float32", "float64"):
+                for threads in (1, 2):
+                    for n_atoms in SIDES:
+                        row = measure(path, n_atoms, dtype, threads, options.seconds)
+                        results["times"].append({"network": name, **row})
+                        print(json.dumps(results["times"][-1]), flush=True)
+                results["memory"].append(
+                    {
+                        "network": name,
+                        "dtype": dtype,
+                        "bytes per atom": memory_in_process(path, dtype),
+                    }
+                )
+                print(json.dumps(results["memory"][-1]), flush=True)
+    write_json("network", results)
+    write_text("network", tables(results))
+    plot(results)
+
+
+if __name__ == "__main__":
+    main()
