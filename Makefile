@@ -61,6 +61,7 @@ test-all: setup
 bench: setup
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/nve_drift.py
+	$(BIN)/python -m benchmarks.speed.network
 
 # Picture and table of the README.
 docs: setup

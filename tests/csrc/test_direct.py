@@ -1,10 +1,14 @@
 """Direct evaluation against the scripted module in the same file, which is its oracle."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
 
 from equicalc.deploy import export_network
 from equicalc.errors import EquicalcError
+from tests.csrc.test_exchange import PATIENCE_S, Ranks
 from tests.nn.test_network import cluster_graph, edges_of, make_network, vectors_of
 
 # float64: radial functions are polynomials between 4096 knots, exact to 1e-12 of their slopes;
@@ -176,3 +180,26 @@ def test_graphs_that_name_impossible_atoms_are_refused(core_module, exported):
 
 def test_networks_of_other_architectures_go_through_their_module(core_module, mock_path):
     assert not core_module.Evaluator(core_module.Model.load(str(mock_path))).is_direct
+
+
+@pytest.mark.parametrize("name", ["two layers", "three layers", "channels that fill no vector"])
+def test_ranks_together_give_the_results_of_one(core_module, exported, graph, name):
+    path = exported(name, **CONFIGS[name])
+    charge_gradient = torch.linspace(-1, 1, 28, dtype=torch.float64).reshape(14, 2)
+    ranks = Ranks(core_module, graph, np.array([0, 1] * 7))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(ranks.n_ranks) as pool:
+        futures = [
+            pool.submit(ranks.run, core_module, path, rank, charge_gradient)
+            for rank in range(ranks.n_ranks)
+        ]
+        parts = [future.result(timeout=2 * PATIENCE_S) for future in futures]
+    torch.set_num_threads(before)
+    _, direct = evaluators(core_module, path)
+    found = direct.forward(graph["species"], graph["edge_index"], graph["edge_vectors"], 14)
+    gradient = direct.backward(charge_gradient)
+    for rank, part in enumerate(parts):
+        owned = ranks.owned[rank]
+        whole = found.energies[owned], found.variables[owned], gradient[ranks.edges(rank)]
+        assert_equal(whole, part, FLOAT64)
