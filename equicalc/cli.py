@@ -114,14 +114,16 @@ def _import(commands) -> None:  # type: ignore[no-untyped-def]
     parser = _command(
         commands, "import", "importing:import_model", "write another code's network as a model"
     )
-    parser.add_argument("kind", metavar="KIND", choices=("sevennet",), help="sevennet")
+    kinds = ("sevennet", "nequip", "mace")
+    parser.add_argument("kind", metavar="KIND", choices=kinds, help=", ".join(kinds))
     parser.add_argument(
-        "source", metavar="SOURCE", help="a name such as 7net-0, or a checkpoint of that code"
+        "source", metavar="SOURCE", help="a model of that code, or a name such as 7net-0"
     )
     parser.add_argument("-o", "--output", metavar="MODEL.pt", help="default: SOURCE.pt, here")
     parser.add_argument(
         "--elements", nargs="+", metavar="EL", help="keep these elements only; default: all"
     )
+    parser.add_argument("--head", metavar="HEAD", help="which head of a MACE model with several")
 
 
 def _info(commands) -> None:  # type: ignore[no-untyped-def]

@@ -108,6 +108,36 @@ def imported_sevennet(name: str) -> Callable[[dict[str, str]], str]:
     return write
 
 
+def random_peer(code: str, suffix: str) -> Callable[[dict[str, str]], str]:
+    """Return a function that lets another code write a network with random weights."""
+
+    def write(pythons: dict[str, str]) -> str:
+        path = OUTPUT / f"{code}{suffix}"
+        if not path.is_file():
+            OUTPUT.mkdir(parents=True, exist_ok=True)
+            maker = Path(__file__).resolve().parent / "random_peers.py"
+            subprocess.run([pythons[code], str(maker), code, str(OUTPUT)], check=True)
+        return str(path)
+
+    return write
+
+
+def imported_peer(code: str, suffix: str) -> Callable[[dict[str, str]], str]:
+    """Return a function that imports such a network."""
+
+    def write(pythons: dict[str, str]) -> str:
+        from equicalc.deploy import export_network
+        from equicalc.interop import import_network
+
+        path = OUTPUT / f"{code}.pt"
+        if not path.is_file():
+            found = import_network(code, random_peer(code, suffix)(pythons))
+            export_network(found.network, path, **found.about)
+        return str(path)
+
+    return write
+
+
 CONTESTANTS = (
     Contestant("SevenNet-0 in sevenn", "sevenn", lambda _: "7net-0", largest=600),
     Contestant(
@@ -115,6 +145,28 @@ CONTESTANTS = (
     ),
     Contestant(
         "SevenNet-0 in equicalc, float64", "equicalc", imported_sevennet("7net-0"), "float64"
+    ),
+    Contestant("MACE 128x0e+128x1o in mace", "mace", random_peer("mace", ".model"), largest=600),
+    Contestant(
+        "MACE 128x0e+128x1o in equicalc",
+        "equicalc",
+        imported_peer("mace", ".model"),
+        of="MACE 128x0e+128x1o in mace",
+    ),
+    Contestant(
+        "MACE 128x0e+128x1o in equicalc, float64",
+        "equicalc",
+        imported_peer("mace", ".model"),
+        "float64",
+    ),
+    Contestant(
+        "NequIP 64 channels, l_max 1 in nequip", "nequip", random_peer("nequip", ".nequip.pt2")
+    ),
+    Contestant(
+        "NequIP 64 channels, l_max 1 in equicalc",
+        "equicalc",
+        imported_peer("nequip", ".ckpt"),
+        of="NequIP 64 channels, l_max 1 in nequip",
     ),
     Contestant("equicalc, 2 layers, l_max 2", "equicalc", random_network(2)),
     Contestant("equicalc, 2 layers, l_max 1", "equicalc", random_network(1)),

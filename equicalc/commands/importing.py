@@ -24,7 +24,7 @@ def import_model(options: argparse.Namespace) -> None:
     check_writable(output, (".pt",))
     if unknown := [e for e in options.elements or [] if e not in atomic_numbers]:
         raise ConfigError(f"'{unknown[0]}' in --elements is not a chemical symbol; write Na Cl")
-    found = import_network(options.kind, options.source, options.elements)
+    found = import_network(options.kind, options.source, options.elements, options.head)
     print(f"read: {found.about.get('origin', options.source)}")
     structures = common_structures(found.network.config.elements)
     print_deviations(

@@ -69,7 +69,7 @@ def export_checked(
 
     Parameters
     ----------
-    network : EquiNetwork or GatedNetwork
+    network : EquiNetwork or TabulatedNetwork
         It is left untouched.
     path : str or Path
         Target; replaced only by a file that keeps `TOLERANCE`.
@@ -108,7 +108,7 @@ def measure_deviation(
     ----------
     path : str or Path
         Model file.
-    reference : EquiNetwork or GatedNetwork
+    reference : EquiNetwork or TabulatedNetwork
         From `equicalc.deploy.export.reference_copy`, without gradients of weights.
     structures : sequence of Atoms
         Three periodic directions or none.

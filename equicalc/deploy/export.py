@@ -17,7 +17,7 @@ from equicalc.deploy.metadata import FORMAT_VERSION, METADATA_MEMBER
 from equicalc.deploy.scripted import Network, script
 from equicalc.deploy.self_check import reference_properties, self_check_structure
 from equicalc.nn import EquiNetwork
-from equicalc.nn.gated_network import GatedNetwork
+from equicalc.nn.tabulated import TabulatedNetwork
 
 
 def export_network(
@@ -37,7 +37,7 @@ def export_network(
 
     Parameters
     ----------
-    network : EquiNetwork or GatedNetwork
+    network : EquiNetwork or TabulatedNetwork
         Trained network; it is left untouched.
     path : str or Path
         Target; replaced only after the new file is complete on disk.
@@ -74,7 +74,7 @@ def export_network(
         "training_dtype": training_dtype,
         "units": {"energy": "eV", "length": "angstrom", "charge": "e"},
         "origin": origin,
-        "charges": None if isinstance(copy, GatedNetwork) else _describe_charges(copy),
+        "charges": None if isinstance(copy, TabulatedNetwork) else _describe_charges(copy),
         "dispersion": config.dispersion,
         "reference_energies": reference,
         "level_of_theory": level_of_theory,
@@ -82,7 +82,7 @@ def export_network(
         "authors": list(authors),
         "licence": licence,
         "citation": citation,
-        "architecture": "gated" if isinstance(copy, GatedNetwork) else "equicalc",
+        "architecture": copy.architecture if isinstance(copy, TabulatedNetwork) else "equicalc",
         "network": config.to_dict(),
         "self_check": reference_properties(copy, self_check_structure(config)),
     }
@@ -99,8 +99,9 @@ def export_network(
 def reference_copy(network: Network) -> Network:
     """Return a float64 copy that goes through torch expressions, the oracle of the operators."""
     copy: Network
-    if isinstance(network, GatedNetwork):
-        copy = GatedNetwork(network.config)
+    if isinstance(network, TabulatedNetwork):
+        of_config: Any = type(network)
+        copy = of_config(network.config)
     else:
         copy = EquiNetwork(network.config)
     copy.load_state_dict(network.state_dict())

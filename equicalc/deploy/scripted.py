@@ -6,10 +6,10 @@ from typing import List, Optional, Tuple, Union
 import torch
 
 from equicalc.nn import EquiNetwork
-from equicalc.nn.gated_network import GatedNetwork
+from equicalc.nn.tabulated import TabulatedNetwork
 
 # The networks that can be deployed: with these settings and methods, whatever their layers.
-Network = Union[EquiNetwork, GatedNetwork]
+Network = Union[EquiNetwork, TabulatedNetwork]
 
 
 class DeployedNetwork(torch.nn.Module):
@@ -64,13 +64,13 @@ class PreparedNetwork(DeployedNetwork):
 
     @torch.jit.export
     def prepare(self) -> None:
-        """Fill the tables; see `GatedNetwork.prepare`."""
+        """Fill the tables; see `TabulatedNetwork`."""
         self.network.prepare()
 
 
 def widths(network: Network) -> List[float]:
     """Return the Gaussian width of every element; empty without charges."""
-    if isinstance(network, GatedNetwork) or not network.config.has_charges:
+    if isinstance(network, TabulatedNetwork) or not network.config.has_charges:
         return []
     return network.sigmas().tolist()
 
@@ -82,7 +82,7 @@ def script(network: Network, name: str, format_version: int) -> torch.jit.Script
     """
     network = network.to(torch.float64).eval()
     module: DeployedNetwork
-    if isinstance(network, GatedNetwork):
+    if isinstance(network, TabulatedNetwork):
         network.empty_tables()
         module = PreparedNetwork(network, name, format_version)
     else:

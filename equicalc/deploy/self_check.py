@@ -12,12 +12,13 @@ from equicalc.data.structures import from_atoms
 from equicalc.deploy.scripted import Network
 from equicalc.nn import NetworkConfig
 from equicalc.nn.gated_config import GatedNetworkConfig
+from equicalc.nn.mace_config import MaceConfig
 
 REFERENCE_ACCURACY = 1e-12  # of the Coulomb sum
 SPACING = 2.9  # angstrom: close enough that every element has neighbours in reach
 
 
-def self_check_structure(config: NetworkConfig | GatedNetworkConfig) -> Atoms:
+def self_check_structure(config: NetworkConfig | GatedNetworkConfig | MaceConfig) -> Atoms:
     """Return a small triclinic crystal with every element of the model, without symmetry."""
     n_side = 2
     while n_side**3 < 2 * len(config.elements):
@@ -35,7 +36,7 @@ def reference_properties(network: Network, atoms: Atoms) -> dict[str, Any]:
 
     Parameters
     ----------
-    network : EquiNetwork or GatedNetwork
+    network : EquiNetwork or TabulatedNetwork
         In float64.
     atoms : Atoms
         Three periodic directions or none; total charge in ``atoms.info["charge"]``.

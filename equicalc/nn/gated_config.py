@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Protocol, Tuple
 
 from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
 from equicalc.nn.radial_network import ACTIVATIONS
@@ -10,6 +10,21 @@ from equicalc.nn.spherical import L_MAX_SUPPORTED
 
 OWN_KINDS = ("linear", "species", "none")
 CUTOFF_FUNCTIONS = ("polynomial", "xplor")
+
+
+class MessageConfig(Protocol):
+    """What a convolution needs to know, whatever the network around it."""
+
+    cutoff: float
+    l_max: int
+    parity: bool
+    cutoff_function: str
+    cutoff_parameter: float
+    n_bessel: int
+    bessel_prefactor: float
+    radial_hidden: list[int]
+    radial_activation: str
+    table_spacing: float
 
 
 @dataclass
@@ -45,6 +60,11 @@ class GatedNetworkConfig:
     readout_hidden : list of int
         Hidden widths between the last scalars and the energy; none: a linear readout.
     readout_activation : str
+    sender_scale : bool
+        What an atom sends is scaled by a number for each element (beyond the first layer, where
+        everything sent depends on the element).
+    repulsion : dict, optional
+        Settings of `equicalc.nn.screened_repulsion`.
     """
 
     elements: list[str] = field(default_factory=list)
@@ -63,6 +83,8 @@ class GatedNetworkConfig:
     radial_activation: str = "silu"
     readout_hidden: list[int] = field(default_factory=list)
     readout_activation: str = "silu"
+    sender_scale: bool = False
+    repulsion: Optional[Dict[str, Any]] = None
 
     def __post_init__(self) -> None:
         if not self.elements or len(set(self.elements)) != len(self.elements):
@@ -106,6 +128,8 @@ class GatedNetworkConfig:
             (feature_width(parse_irreps(irreps)) for irreps in self.features[1:-1]), default=0
         )
 
+    # Distance of the knots of radial tables, angstrom.
+    table_spacing = 0.005
     # Of a network without charges, for what deploys networks of any kind.
     charge_model = "none"
     has_charges = False

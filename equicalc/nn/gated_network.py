@@ -8,12 +8,13 @@ import torch
 from equicalc.core import load_library
 from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
 from equicalc.nn.gate import Gate
-from equicalc.nn.gated_config import GatedNetworkConfig, message_paths
+from equicalc.nn.gated_config import GatedNetworkConfig, MessageConfig, message_paths
 from equicalc.nn.irreps_linear import IrrepsLinear
-from equicalc.nn.network import REFERENCE_UNIT
 from equicalc.nn.radial_network import RadialNetwork, SmoothCutoff, activate
 from equicalc.nn.radial_table import RadialTable
+from equicalc.nn.screened_repulsion import ScreenedRepulsion
 from equicalc.nn.spherical import spherical_harmonics
+from equicalc.nn.tabulated import TabulatedNetwork
 from equicalc.nn.tensor_convolution import TensorConvolution, path_widths
 
 load_library()  # torch.ops.equicalc.*
@@ -81,7 +82,7 @@ class GatedConvolution(torch.nn.Module):
     convolution from its operator; without, everything is computed by torch expressions.
     """
 
-    def __init__(self, config: GatedNetworkConfig, features: List[Irrep], targets: List[Irrep]):
+    def __init__(self, config: MessageConfig, features: List[Irrep], targets: List[Irrep]):
         super().__init__()
         paths = message_paths(features, targets, config.l_max, config.parity)
         instructions = [(block, l1, l3, 1.0) for block, l1, l3, _ in paths]
@@ -98,7 +99,7 @@ class GatedConvolution(torch.nn.Module):
             features,
             config.l_max,
             instructions,
-            RadialTable(widths, config.cutoff, breaks=cutoff.breaks()),
+            RadialTable(widths, config.cutoff, config.table_spacing, cutoff.breaks()),
             config.parity,
         )
         self.mix = IrrepsLinear(self.convolution.irreps_out, targets)
@@ -160,11 +161,16 @@ class SpeciesLayer(torch.nn.Module):
 class GatedLayer(torch.nn.Module):
     """Features of atoms and their neighbours to new features."""
 
+    sender_scale: torch.Tensor
+
     def __init__(self, config: GatedNetworkConfig, index: int):
         super().__init__()
         features = parse_irreps(config.features[index])
         self.gate = _gate(config, index)
         self.linear = IrrepsLinear(features, features)
+        # of what an atom sends, by species
+        self.has_sender_scale = config.sender_scale
+        self.register_buffer("sender_scale", torch.ones(len(config.elements)))
         self.messages = GatedConvolution(config, features, self.gate.irreps_in)
         self.own: torch.nn.Module = NoOwn()
         if config.own[index] == "linear":
@@ -183,9 +189,13 @@ class GatedLayer(torch.nn.Module):
     ) -> torch.Tensor:
         """Return features ``[n_local, W]`` from features of local atoms."""
         # mixed before they are sent, so that each rank mixes its own atoms only
-        senders = torch.ops.equicalc.exchange(self.linear(x), species.shape[0])
+        local = species[:n_local]
+        sent = self.linear(x)
+        if self.has_sender_scale:
+            sent = sent * self.sender_scale.index_select(0, local).unsqueeze(1)
+        senders = torch.ops.equicalc.exchange(sent, species.shape[0])
         h = self.messages(senders, distance, harmonics, edge_index, n_local)
-        return self.gate(h + self.own(x, species[:n_local]))
+        return self.gate(h + self.own(x, local))
 
 
 class ScalarReadout(torch.nn.Module):
@@ -209,7 +219,7 @@ class ScalarReadout(torch.nn.Module):
         return x.squeeze(1)
 
 
-class GatedNetwork(torch.nn.Module):
+class GatedNetwork(TabulatedNetwork):
     """Layers of tensor-product convolutions and gates, then one energy for each atom.
 
     The first layer sees species only. Between the others, features of atoms that other ranks own
@@ -217,13 +227,11 @@ class GatedNetwork(torch.nn.Module):
     front ends do so when they load a model file.
     """
 
-    reference_fixed: torch.Tensor
-    energy_scale: torch.Tensor
+    architecture = "gated"
 
     def __init__(self, config: GatedNetworkConfig):
-        super().__init__()
+        super().__init__(len(config.elements), len(config.elements))
         self.config = config
-        n_species = len(config.elements)
         self.l_max = config.l_max
         self.first = SpeciesLayer(config)
         self.layers = torch.nn.ModuleList(
@@ -231,29 +239,9 @@ class GatedNetwork(torch.nn.Module):
         )
         width = sum(mul for mul, _, _ in parse_irreps(config.features[-1]))
         self.readout = ScalarReadout(width, config.readout_hidden, config.readout_activation)
-        # see EquiNetwork: integers keep reference energies exact in float32
-        self.register_buffer("reference_fixed", torch.zeros(n_species, dtype=torch.int64))
-        self.reference_unit = REFERENCE_UNIT
-        self.register_buffer("energy_scale", torch.ones(n_species))
-        # no charges, no screening
-        self.register_buffer("epsilon_inf", torch.ones(()))
+        self.has_repulsion = config.repulsion is not None
+        self.repulsion = ScreenedRepulsion(config.elements, config.repulsion)
         self.to(torch.float64)
-
-    @torch.jit.unused
-    def nominal_charges(self) -> torch.Tensor:
-        """Return zeros: the network has no charges."""
-        return torch.zeros(len(self.config.elements), dtype=torch.float64)
-
-    @torch.jit.unused
-    def reference_energies(self) -> torch.Tensor:
-        """Return the reference energy of every element, float64 ``[n_species]``, eV."""
-        return self.reference_fixed.to(torch.float64) * REFERENCE_UNIT
-
-    @torch.jit.unused
-    def set_reference(self, energies: torch.Tensor, scale: torch.Tensor) -> None:
-        """Set energy and scale of every element, eV."""
-        self.reference_fixed.copy_(torch.round(energies.double() / REFERENCE_UNIT))
-        self.energy_scale.copy_(scale)
 
     @torch.jit.export
     def prepare(self) -> None:
@@ -263,13 +251,6 @@ class GatedNetwork(torch.nn.Module):
             layer.messages.prepare()
             layer.linear.prepare()
             layer.own.prepare()
-
-    @torch.jit.unused
-    def empty_tables(self) -> None:
-        """Drop the tables, for small files; `prepare` fills them again."""
-        for module in self.modules():
-            if isinstance(module, RadialTable):
-                module.coefficients = torch.zeros(0, dtype=torch.float64)
 
     def raw_outputs(
         self,
@@ -300,6 +281,9 @@ class GatedNetwork(torch.nn.Module):
         energy = self.readout(h) * self.energy_scale.index_select(0, local)
         reference = self.reference_fixed.to(torch.float64) * self.reference_unit
         energy = energy.to(torch.float64) + reference.index_select(0, local)
+        if self.has_repulsion:
+            core = self.repulsion(distance, species, edge_index).to(torch.float64)
+            energy = energy.index_add(0, edge_index[0], core)
         return energy, torch.zeros(n_local, 0, dtype=torch.float64, device=energy.device)
 
     def forward(

@@ -15,7 +15,7 @@ from equicalc.data.batch import Batch
 from equicalc.electrostatics import coulomb_energies, equilibrated_charges, neutralise
 from equicalc.nn import EquiNetwork
 from equicalc.nn.charges import TransferredCharges
-from equicalc.nn.gated_network import GatedNetwork
+from equicalc.nn.tabulated import TabulatedNetwork
 
 # Relative error of the wave sum. Training errors are 1e-3 of the forces at best.
 TRAINING_ACCURACY = 1e-6
@@ -58,13 +58,15 @@ class Potential(torch.nn.Module):
 
     Parameters
     ----------
-    network : EquiNetwork or GatedNetwork
+    network : EquiNetwork or TabulatedNetwork
         Its dtype is the precision of training; positions and sums are float64.
     accuracy : float
         Relative accuracy of the Coulomb sum.
     """
 
-    def __init__(self, network: EquiNetwork | GatedNetwork, accuracy: float = TRAINING_ACCURACY):
+    def __init__(
+        self, network: EquiNetwork | TabulatedNetwork, accuracy: float = TRAINING_ACCURACY
+    ):
         super().__init__()
         self.network: Any = network
         self.accuracy = accuracy
