@@ -43,10 +43,11 @@ Powers<T>::Powers(const Parts &parts, const std::string &path, int64_t up_to_deg
 }
 
 template <typename T>
-void Powers<T>::fill(int64_t n_atoms, const int64_t *species, T *powers) const {
+void Powers<T>::fill(int64_t n_atoms, const int64_t *species, bool with_highest, T *powers) const {
+    const int64_t n_products = order() - (with_highest ? 1 : 2);
     for (int64_t atom = 0; atom < n_atoms; ++atom) {
         T *a = powers + atom * size();
-        for (int64_t k = 0; k + 1 < order(); ++k) {
+        for (int64_t k = 0; k < n_products; ++k) {
             const PackedCoupling<T> &coupling = couplings_[k];
             for (int64_t m = 0; m < n_components_; ++m) {
                 std::fill_n(a + m * width() + (k + 1) * channels_, channels_, T(0));
@@ -60,13 +61,13 @@ void Powers<T>::fill(int64_t n_atoms, const int64_t *species, T *powers) const {
 }
 
 template <typename T>
-T *Powers<T>::start(int64_t n_atoms, const int64_t *species, const T *features,
+T *Powers<T>::start(int64_t n_atoms, const int64_t *species, const T *features, bool with_highest,
                     Scratch<T> &scratch) const {
     T *powers = scratch.powers.ensure(kTile * size());
     for (int64_t row = 0; row < n_atoms * n_components_; ++row) {
         std::copy_n(features + row * channels_, channels_, powers + row * width());
     }
-    fill(n_atoms, species, powers);
+    fill(n_atoms, species, with_highest, powers);
     return powers;
 }
 

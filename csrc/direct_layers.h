@@ -64,10 +64,12 @@ class Powers {
     int64_t width() const { return order() * channels_; }     // of one component
     int64_t size() const { return n_components_ * width(); }  // of one atom
 
-    // Powers of features [M, channels] of the atoms of a tile, in scratch memory.
-    T *start(int64_t n_atoms, const int64_t *species, const T *features, Scratch<T> &scratch) const;
+    // Powers of features [M, channels] of the atoms of a tile, in scratch memory. The highest one
+    // may be left out: `differentiate` does not need it.
+    T *start(int64_t n_atoms, const int64_t *species, const T *features, bool with_highest,
+             Scratch<T> &scratch) const;
     // The same where the first power is there already.
-    void fill(int64_t n_atoms, const int64_t *species, T *powers) const;
+    void fill(int64_t n_atoms, const int64_t *species, bool with_highest, T *powers) const;
     // by_powers: the gradient by each power on its own; then, in the first place, by a.
     void differentiate(int64_t n_atoms, const int64_t *species, const T *powers, T *by_powers,
                        Scratch<T> &scratch) const;

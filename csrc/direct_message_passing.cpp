@@ -70,7 +70,7 @@ FirstLayer<T>::FirstLayer(const Parts &parts, const std::string &next, bool next
 }
 
 template <typename T>
-T *FirstLayer<T>::powers_of(const EdgeIndex &edges, int64_t begin, int64_t end,
+T *FirstLayer<T>::powers_of(const EdgeIndex &edges, int64_t begin, int64_t end, bool with_highest,
                             Scratch<T> &scratch) const {
     const EdgeList list = edges.of_receivers(begin, end);
     const T *records = find_records(radial_.view(), sum_.layout, list, scratch);
@@ -90,14 +90,14 @@ T *FirstLayer<T>::powers_of(const EdgeIndex &edges, int64_t begin, int64_t end,
     T *powers = scratch.powers.ensure(kTile * all.size());
     mixing_.apply(n, {sums, sum_size, sum_.width}, {powers, all.size(), all.width()}, false,
                   scratch);
-    all.fill(n, edges.species() + begin, powers);
+    all.fill(n, edges.species() + begin, with_highest, powers);
     return powers;
 }
 
 template <typename T>
 void FirstLayer<T>::forward(const EdgeIndex &edges, int64_t begin, int64_t end,
                             const UpdateRows<T> &to, Scratch<T> &scratch) const {
-    update_.forward(end - begin, powers_of(edges, begin, end, scratch), {nullptr, 0, 0}, to,
+    update_.forward(end - begin, powers_of(edges, begin, end, true, scratch), {nullptr, 0, 0}, to,
                     scratch);
     const auto add = [&](const std::vector<T> &own, const TileRows<T> &rows) {
         for (int64_t i = begin; rows.data && i < end; ++i) {
@@ -118,7 +118,7 @@ void FirstLayer<T>::backward(const EdgeIndex &edges, int64_t begin, int64_t end,
                              const UpdateRows<T> &by, double *by_vectors, bool add,
                              Scratch<T> &scratch) const {
     const int64_t n = end - begin, sum_size = n_components_ * sum_.width;
-    const T *powers = powers_of(edges, begin, end, scratch);
+    const T *powers = powers_of(edges, begin, end, false, scratch);
     const Powers<T> &all = update_.powers();
     T *by_powers = scratch.by_powers.ensure(kTile * all.size());
     update_.backward(n, by, by_powers, {nullptr, 0, 0}, scratch);
@@ -163,7 +163,7 @@ void MiddleLayer<T>::forward(const EdgeIndex &edges, int64_t begin, int64_t end,
     kernels<T>().full_messages(convolution, records, list.count, x, scratch.offset.data(), messages,
                                scratch.target.data(), scratch.radial.ensure(convolution.scratch()));
     T *powers = update_.powers().start(end - begin, edges.species() + begin,
-                                       messages + begin * size, scratch);
+                                       messages + begin * size, true, scratch);
     update_.forward(end - begin, powers, before, to, scratch);
 }
 
@@ -173,7 +173,8 @@ void MiddleLayer<T>::backward_on_atoms(const EdgeIndex &edges, int64_t begin, in
                                        TileRows<T> by_before, Scratch<T> &scratch) const {
     const int64_t n = end - begin, size = n_components_ * channels_;
     const Powers<T> &all = update_.powers();
-    const T *powers = all.start(n, edges.species() + begin, messages + begin * size, scratch);
+    const T *powers =
+        all.start(n, edges.species() + begin, messages + begin * size, false, scratch);
     T *by_powers = scratch.by_powers.ensure(kTile * all.size());
     update_.backward(n, by, by_powers, by_before, scratch);
     all.differentiate(n, edges.species() + begin, powers, by_powers, scratch);

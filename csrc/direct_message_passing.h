@@ -23,7 +23,8 @@ class FirstLayer {
 
   private:
     // Edge records, species of senders, sums, and powers; returns the powers.
-    T *powers_of(const EdgeIndex &edges, int64_t begin, int64_t end, Scratch<T> &scratch) const;
+    T *powers_of(const EdgeIndex &edges, int64_t begin, int64_t end, bool with_highest,
+                 Scratch<T> &scratch) const;
 
     int64_t n_components_, channels_;
     PackedRadial<T> radial_;
