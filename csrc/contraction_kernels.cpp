@@ -8,6 +8,26 @@ namespace {
 using simd::load;
 using simd::store;
 
+// Half of simd::Wide: the compiler keeps accumulators of one AVX2 register in it, but moves those
+// of two through memory, which costs five times the arithmetic here.
+template <typename T>
+struct Vector {
+    static constexpr int64_t lanes = simd::kBytes / 2 / sizeof(T);
+    typedef T type __attribute__((vector_size(simd::kBytes / 2), aligned(alignof(T))));
+};
+
+// Calls body(S{}, first) for every block of channels: vectors, then single ones for the rest.
+template <typename T, typename Body>
+EQUICALC_INLINE void for_channels(int64_t n_channels, const Body &body) {
+    int64_t first = 0;
+    for (; first + Vector<T>::lanes <= n_channels; first += Vector<T>::lanes) {
+        body(Vector<T>{}, first);
+    }
+    for (; first < n_channels; ++first) {
+        body(simd::Single<T>{}, first);
+    }
+}
+
 // The coefficient of a term, or nothing where the tree only branches.
 template <typename S, typename T>
 EQUICALC_INLINE typename S::type coefficient(const T *weight, int64_t term, int64_t n_channels) {
@@ -30,7 +50,7 @@ template <typename T>
 EQUICALC_INLINE void contract_body(const Contraction<T> &p, int64_t begin, int64_t end, T *out) {
     const ContractionTree &tree = p.tree;
     const int64_t channels = p.n_channels, size = p.n_components * channels;
-    simd::for_channels<T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+    for_channels<T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
         using S = decltype(s);
         using V = typename S::type;
         for (int64_t n = begin; n < end; ++n) {
@@ -62,7 +82,7 @@ EQUICALC_INLINE void contract_backward_body(const Contraction<T> &p, int64_t beg
                                             const T *grad, T *grad_x) {
     const ContractionTree &tree = p.tree;
     const int64_t channels = p.n_channels, size = p.n_components * channels;
-    simd::for_channels<T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+    for_channels<T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
         using S = decltype(s);
         using V = typename S::type;
         for (int64_t n = begin; n < end; ++n) {
