@@ -48,6 +48,14 @@ std::array<double, 6> present_box(const LAMMPS_NS::Domain *domain) {
     return box;
 }
 
+// Whether a tilt factor changed by a whole edge, which within a step nothing else does.
+bool is_flipped(const std::array<double, 6> &before, const std::array<double, 6> &now) {
+    const auto jumped = [&](size_t tilt, size_t edge) {
+        return std::abs(now[tilt] - before[tilt]) > 0.5 * now[edge];
+    };
+    return jumped(5, 0) || jumped(4, 0) || jumped(3, 1);  // xy, xz, yz
+}
+
 }  // namespace
 
 KspaceCoupling::KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, double sigma)
@@ -138,11 +146,13 @@ void KspaceCoupling::set_up_solver() {
     // Integrators set up the solver only after the first pair computation of a run, and `rerun`
     // changes the box before it. Later changes of the box come with a set-up of their own.
     const auto box = present_box(domain);
-    if (solver_is_stale_ || (update->setupflag != 0 && box != box_of_setup_)) {
+    // Fixes flip a tilted box after their own set-up, at the next new neighbour list.
+    const bool flipped = is_flipped(box_of_setup_, box);
+    if (solver_is_stale_ || flipped || (update->setupflag != 0 && box != box_of_setup_)) {
         force->kspace->setup();
         solver_is_stale_ = false;
-        box_of_setup_ = box;
     }
+    box_of_setup_ = box;
 }
 
 LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> charges,

@@ -59,7 +59,8 @@ class Scenario:
     unjudged : int
         Frames of steps that this number divides are left out.
     tolerance : str
-        "exact": rounding; "mesh": accuracy of pppm 1e-5; "single": float32.
+        "exact": rounding; "equilibrated": charges that are searched for; "mesh": accuracy of
+        pppm 1e-5; "single": float32.
     quick : bool
         Part of `make test`.
     """
@@ -150,6 +151,10 @@ def relaxed(words: str) -> str:
     return f"fix relax all box/relax {words} vmax 0.003\nminimize 0 1e-8 6 12\n"
 
 
+# Eight atoms in each of two cells along x, in the order in which ASE repeats them.
+PHONON_MAP = ['print "2 1 1 8" file map.in\nprint "# l1 l2 l3 k tag" append map.in\n'] + [
+    f'print "{tag // 8} 0 0 {tag % 8} {tag + 1}" append map.in\n' for tag in range(16)
+]
 TRICLINIC = "change_box all triclinic\n"
 
 LAYOUTS = [
@@ -215,6 +220,13 @@ BOXES = [
     ),
     Scenario("replicate", after="replicate 2 1 2", atoms=lambda: salt((1, 1, 1)), quick=True),
     Scenario(
+        "deformed until the box flips",
+        RESTING + "fix shear all deform 4 xy erate 200 remap x flip yes\nfix nve all nve\nrun 14\n",
+        lambda: salt((1, 2, 1)),
+        after=TRICLINIC,
+        unjudged=4,  # positions follow the box after their forces were computed
+    ),
+    Scenario(
         "charged cell", style="charge 1.0", commands=MOVING + NVE, atoms=skewed_salt, every=4
     ),
 ]  # fmt: skip
@@ -274,6 +286,8 @@ FIXES = [
         "fix nve", "fix wall all wall/harmonic zlo EDGE 1.0 1.0 3.0 zhi EDGE 1.0 1.0 3.0\nfix nve"
     ), wide_cluster, "boundary f f f", kspace=None),
     Scenario("fix momentum and recenter", MOVING + "fix m all momentum 2 linear 1 1 1\n" + NVE),
+    Scenario("fix phonon", "".join(PHONON_MAP) + RESTING + "fix p all phonon 1 4 0 map.in phonon\n"
+             + NVE),
     Scenario("compute rdf", MOVING + "compute g all rdf 40 1 2 cutoff 3.5\n"
              "fix g all ave/time 2 1 2 c_g[*] mode vector file rdf.out\n"
              "comm_modify cutoff 7.0\n" + NVE),
@@ -285,4 +299,13 @@ FIXES = [
     Scenario("float32", style="precision float32", tolerance="single", quick=True),
 ]  # fmt: skip
 
-SCENARIOS = [*LAYOUTS, *LISTS, *BOXES, *CHANGES, *FIXES]
+CHARGES = [
+    Scenario(f"{name} charges, {title}", commands, atoms, model=name, tolerance="equilibrated")
+    for name in ("fixed", "predicted with widths", "transferred", "equilibrated with widths")
+    for title, commands, atoms in (
+        ("moving", MOVING + NVE, lambda: salt((2, 1, 1))),
+        ("in a changing box", npt("npt temp 300 300 0.1 aniso 0 0 0.1"), lambda: salt((1, 1, 2))),
+    )
+]
+
+SCENARIOS = [*LAYOUTS, *LISTS, *BOXES, *CHANGES, *FIXES, *CHARGES]
