@@ -62,12 +62,13 @@ def test_stress_of_the_mesh_is_the_slope_of_its_energy_through_changes_of_the_me
     system, mode, accuracy, total_charge
 ):
     atoms = system(total_charge)
-    wide = 0.8 if mode == "shear" else 0.09
-    scan = np.linspace(-wide, wide, 41)
-    seen = meshes_along(atoms, scan, mode, accuracy)
+    wide = 0.8 if mode == "shear" else 0.15
+    fine = np.linspace(-wide, wide, 801)
+    seen = meshes_along(atoms, fine, mode, accuracy)
     assert len(set(seen)) > 2, "the scan must pass changes of the mesh"
-    assert any(len(meshes) > 1 for meshes in seen), "the scan must meet blended meshes"
-    for x in scan:
+    blended = [x for x, meshes in zip(fine, seen, strict=True) if len(meshes) > 1]
+    assert blended, "the scan must meet blended meshes"
+    for x in [*fine[::40], *blended[:: 1 + len(blended) // 20]]:
         assert stress_error(atoms, x, mode, BULK, "p3m", accuracy) < STRESS_TOLERANCE
 
 
