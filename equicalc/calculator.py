@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ase.calculators.calculator import (
 from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from equicalc.committee import check_members, mean_results, names_of
 from equicalc.core import load_library
 from equicalc.data.neighbors import NeighborList
 from equicalc.dispersion import D3
@@ -61,10 +62,15 @@ class EquiCalculator(Calculator):
 
     The total charge in e is read from ``atoms.info["charge"]``; 0 when absent.
 
+    A list of models is a committee: results are means over the models, each of which has charges
+    and Coulomb energy of its own. There are two more: ``forces_deviation`` [N] (eV/angstrom), the
+    deviation ``sqrt(<|F_m - <F>|^2>)`` of each atom's forces among the models m, and
+    ``energy_deviation`` (eV), that of the energy.
+
     Parameters
     ----------
-    model : str or Path
-        Path of an exported model, or name of a shipped one.
+    model : str or Path, or a sequence of them
+        Path of an exported model, or name of a shipped one; several make a committee.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
     dtype : str
@@ -118,8 +124,11 @@ class EquiCalculator(Calculator):
     # Charges are predicted; the initial ones of ASE play no role.
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
-    def __init__(self, model: str | Path, **parameters: Any) -> None:
-        super().__init__(model=str(model), **parameters)
+    results: dict[str, Any]
+
+    def __init__(self, model: str | Path | Sequence[str | Path], **parameters: Any) -> None:
+        names = names_of(model)
+        super().__init__(model=names[0] if len(names) == 1 else names, **parameters)
 
     def set(self, **parameters: Any) -> dict[str, Any]:
         """Change parameters; the model is loaded again when one has changed.
@@ -147,8 +156,13 @@ class EquiCalculator(Calculator):
         parameters = self.parameters
         _check_parameters(parameters)
         self._core = load_library()
+        self._members: list[EquiCalculator] = []
+        names = names_of(parameters["model"])
+        if len(names) > 1:
+            self._load_committee(names)
+            return
         model = self._core.Model.load(
-            str(resolve(parameters["model"])), parameters["dtype"], parameters["device"]
+            str(resolve(names[0])), parameters["dtype"], parameters["device"]
         )
         self._info = model.info
         self.metadata: dict[str, Any] = json.loads(self._info.json)
@@ -163,6 +177,24 @@ class EquiCalculator(Calculator):
             self._species_of[atomic_numbers[symbol]] = index
         if parameters["check"] and self.metadata.get("self_check") is not None:
             self._self_check(self.metadata["self_check"])
+
+    def _load_committee(self, names: list[str]) -> None:
+        """One calculator for each model; what describes the model is that of the first."""
+        parameters = {k: v for k, v in self.parameters.items() if k != "model"}
+        self._members = [EquiCalculator(name, **parameters) for name in names]
+        first = self._members[0]
+        check_members(
+            [member.metadata for member in self._members],
+            [member._info.charge_model for member in self._members],
+        )
+        self._info, self.metadata = first._info, first.metadata
+        self._charge_model, self._field = first._charge_model, first._field
+        self._dispersion = first._dispersion
+        self.implemented_properties = [
+            *EquiCalculator.implemented_properties,
+            "forces_deviation",
+            "energy_deviation",
+        ]
 
     def _self_check(self, block: dict[str, Any]) -> None:
         """Compare the stored structure's results with this machine's; SelfCheckError if apart."""
@@ -253,6 +285,11 @@ class EquiCalculator(Calculator):
         self._check_properties(structure, wanted)
         self._charge_model.check_field(self._field, structure.pbc, structure.cell[:])
         super().calculate(atoms, list(properties), list(system_changes))
+        if self._members:
+            for member in self._members:
+                member.calculate(self.atoms, properties, system_changes)
+            self.results = mean_results([member.results for member in self._members])
+            return
         per_atom = "stresses" in wanted
         solver = Solver(
             "ewald" if per_atom else self.parameters["kspace"],

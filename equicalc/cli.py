@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"equicalc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_train, _export, _import, _info, _models, _evaluate, _relax, _md):
+    for add in (_train, _export, _import, _info, _models, _evaluate, _relax, _md, _select):
         add(commands)
     return parser
 
@@ -203,6 +203,38 @@ def _md(commands) -> None:  # type: ignore[no-untyped-def]
     parser.add_argument("--output", "-o", metavar="TRAJ", help="trajectory (.xyz or .traj)")
     parser.add_argument("--log", metavar="CSV", help="energies, temperature, volume, pressure")
     parser.add_argument("--plot", metavar="FILE", help="energy, temperature, volume against time")
+    _device_options(parser)
+
+
+def _select(commands) -> None:  # type: ignore[no-untyped-def]
+    parser = _command(
+        commands,
+        "select",
+        "selection:select",
+        "pick frames of a trajectory on which several models disagree, to be labelled next",
+    )
+    parser.add_argument("trajectory", metavar="TRAJECTORY", help="any file ASE reads")
+    parser.add_argument("model", metavar="MODEL", nargs="+", help=f"two or more: {MODEL_HELP}")
+    parser.add_argument(
+        "--above",
+        type=float,
+        required=True,
+        metavar="EV/A",
+        help="pick frames whose largest deviation of forces is above this",
+    )
+    parser.add_argument(
+        "--below",
+        type=float,
+        default=float("inf"),
+        metavar="EV/A",
+        help="and below this: what lies far outside is often not worth a label",
+    )
+    parser.add_argument(
+        "--spacing", type=_positive, default=10, help="frames between picked ones (default: 10)"
+    )
+    parser.add_argument("--most", type=_positive, metavar="N", help="pick no more than these")
+    parser.add_argument("-o", "--output", required=True, metavar="PICKED.xyz")
+    parser.add_argument("--json", action="store_true", help="deviations of all frames as JSON")
     _device_options(parser)
 
 

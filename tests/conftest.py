@@ -49,15 +49,20 @@ def export_tiny(path: Path, charge_model: str, epsilon_inf: float = 1.0, **setti
     return export_network(tiny_network(charge_model, epsilon_inf, **settings), path)
 
 
-def tiny_network(charge_model: str, epsilon_inf: float = 1.0, **settings: Any) -> Any:
-    """Return a small random network for K and Cl, the same one for the same arguments."""
+def tiny_network(
+    charge_model: str,
+    epsilon_inf: float = 1.0,
+    elements: tuple[str, ...] = ("K", "Cl"),
+    **settings: Any,
+) -> Any:
+    """Return a small random network, the same one for the same arguments."""
     from equicalc.nn import EquiNetwork, NetworkConfig
 
     with torch.random.fork_rng():
         torch.manual_seed(11)
         network = EquiNetwork(
             NetworkConfig(
-                elements=["K", "Cl"],
+                elements=list(elements),
                 cutoff=TINY_CUTOFF,
                 channels=4,
                 n_bessel=6,
@@ -68,11 +73,12 @@ def tiny_network(charge_model: str, epsilon_inf: float = 1.0, **settings: Any) -
                 **settings,
             )
         )
+        energies, charges = {"K": -1.3, "Cl": -2.1}, {"K": 0.7, "Cl": -0.7}
         network.set_statistics(
-            reference_energies={"K": -1.3, "Cl": -2.1},
+            reference_energies={e: energies.get(e, -1.0) for e in elements},
             energy_scale=0.5,
             mean_neighbours=12.0,
-            nominal_charges={"K": 0.7, "Cl": -0.7},
+            nominal_charges={e: charges.get(e, 0.0) for e in elements},
             epsilon_inf=epsilon_inf,
         )
         with torch.no_grad():
@@ -81,3 +87,20 @@ def tiny_network(charge_model: str, epsilon_inf: float = 1.0, **settings: Any) -
                 if parameter.requires_grad:
                     parameter.add_(0.1 * torch.randn_like(parameter))
     return network
+
+
+def export_committee(directory: Path, charge_model: str, n: int = 3, **settings: Any) -> list[Path]:
+    """Write networks of one kind whose weights differ a little, as those of several trainings."""
+    from equicalc.deploy import export_network
+
+    paths = []
+    for k in range(n):
+        network = tiny_network(charge_model, **settings)
+        generator = torch.Generator().manual_seed(k)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                    parameter.add_(0.05 * noise)
+        paths.append(Path(export_network(network, directory / f"member{k}.pt")))
+    return paths

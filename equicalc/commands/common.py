@@ -103,8 +103,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def write_structure(path: str | Path, atoms: Atoms) -> None:
-    """Write one structure in the format of its ending; raise OutputError when that fails."""
+def write_structure(path: str | Path, atoms: Atoms | list[Atoms]) -> None:
+    """Write structures in the format of the ending; raise OutputError when that fails."""
     import ase.io
 
     try:
