@@ -13,9 +13,11 @@
 
 namespace equicalc_lammps {
 
-AtomGraph::AtomGraph(LAMMPS_NS::LAMMPS *lmp, double cutoff, std::vector<int> species_of_type)
+AtomGraph::AtomGraph(LAMMPS_NS::LAMMPS *lmp, const Units &units, double cutoff,
+                     std::vector<int> species_of_type)
     : Pointers(lmp),
       cutoff_squared_(cutoff * cutoff),
+      angstrom_(units.angstrom()),
       species_of_type_(std::move(species_of_type)),
       species_(torch::empty({0}, torch::kInt64)) {}
 
@@ -34,6 +36,8 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
         }
     }
     n_local_ = static_cast<int64_t>(atom_of_row_.size());
+    n_receivers_ = n_rows_ = n_local_;
+    has_ghost_rows_ = false;
 }
 
 void AtomGraph::add_halo() {
@@ -54,9 +58,41 @@ void AtomGraph::add_halo() {
         }
         row_of_atom_[i] = entry->second;
     }
-    species_ = torch::empty({n_total()}, torch::kInt64);
+    n_rows_ = n_total();
+    fill_species();
+}
+
+void AtomGraph::add_ghosts(const LAMMPS_NS::NeighList &list, int depth) {
+    has_ghost_rows_ = true;
+    const auto add = [this](int i) {
+        if (i >= atom->nlocal && row_of_atom_[i] < 0 && describes_type(atom->type[i])) {
+            row_of_atom_[i] = static_cast<int>(n_total());
+            atom_of_row_.push_back(i);
+        }
+    };
+    int64_t first = 0;
+    for (int generation = 1; generation <= depth; ++generation) {
+        n_receivers_ = n_total();  // those of the last generation only send
+        for (int64_t row = first; row < n_receivers_; ++row) {
+            const int i = atom_of_row_[row];
+            for (int k = 0; k < list.numneigh[i]; ++k) {
+                add(list.firstneigh[i][k] & NEIGHMASK);
+            }
+        }
+        first = n_receivers_;
+    }
+    n_rows_ = n_total();
+    fill_species();
+    // Others have no part in the network, but may pass charges on to other ranks.
+    for (int i = atom->nlocal; i < atom->nlocal + atom->nghost; ++i) {
+        add(i);
+    }
+}
+
+void AtomGraph::fill_species() {
+    species_ = torch::empty({n_rows_}, torch::kInt64);
     int64_t *species = species_.data_ptr<int64_t>();
-    for (int64_t row = 0; row < n_total(); ++row) {
+    for (int64_t row = 0; row < n_rows_; ++row) {
         species[row] = species_of_type_[atom->type[atom_of_row_[row]]];
     }
 }
@@ -79,7 +115,7 @@ equicalc::Graph AtomGraph::build(const LAMMPS_NS::NeighList &list) const {
     check_positions();
     const double *const *x = atom->x;
     int64_t capacity = 0;
-    for (int64_t row = 0; row < n_local_; ++row) {
+    for (int64_t row = 0; row < n_receivers_; ++row) {
         capacity += list.numneigh[atom_of_row_[row]];
     }
     std::vector<int64_t> receivers, senders;
@@ -87,11 +123,12 @@ equicalc::Graph AtomGraph::build(const LAMMPS_NS::NeighList &list) const {
     receivers.reserve(capacity);
     senders.reserve(capacity);
     vectors.reserve(3 * capacity);
-    for (int64_t row = 0; row < n_local_; ++row) {
+    for (int64_t row = 0; row < n_receivers_; ++row) {
         const int i = atom_of_row_[row];
         for (int k = 0; k < list.numneigh[i]; ++k) {
             const int j = list.firstneigh[i][k] & NEIGHMASK;
-            const double d[3] = {x[j][0] - x[i][0], x[j][1] - x[i][1], x[j][2] - x[i][2]};
+            const double d[3] = {angstrom_ * (x[j][0] - x[i][0]), angstrom_ * (x[j][1] - x[i][1]),
+                                 angstrom_ * (x[j][2] - x[i][2])};
             if (row_of_atom_[j] >= 0 && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff_squared_) {
                 receivers.push_back(row);
                 senders.push_back(row_of_atom_[j]);
@@ -102,7 +139,7 @@ equicalc::Graph AtomGraph::build(const LAMMPS_NS::NeighList &list) const {
     const auto n_edges = static_cast<int64_t>(receivers.size());
     equicalc::Graph graph;
     graph.species = species_;
-    graph.n_local = n_local_;
+    graph.n_local = has_ghost_rows_ ? n_rows_ : n_local_;
     graph.edge_index = torch::empty({2, n_edges}, torch::kInt64);
     graph.edge_vectors = torch::empty({n_edges, 3}, torch::kFloat64);
     if (n_edges > 0) {

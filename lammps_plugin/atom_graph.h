@@ -6,6 +6,7 @@
 #pragma once
 
 #include "equicalc.h"
+#include "units.h"
 
 #include "pointers.h"
 
@@ -26,18 +27,25 @@ struct Owner {
 
 class AtomGraph : protected LAMMPS_NS::Pointers {
   public:
-    AtomGraph(LAMMPS_NS::LAMMPS *lmp, double cutoff, std::vector<int> species_of_type);
+    AtomGraph(LAMMPS_NS::LAMMPS *lmp, const Units &units, double cutoff,
+              std::vector<int> species_of_type);
 
     // After a new neighbour list: gives rows to the atoms of this rank. Then `owners()` must be
     // completed for the ghosts (by communication) before `add_halo` gives rows to them.
     void number_local_atoms(const LAMMPS_NS::NeighList &list);
     std::vector<Owner> &owners() { return owners_; }
     void add_halo();
+    // Instead of both, for a network that is not to exchange features: after number_local_atoms,
+    // gives every ghost a row of its own, first those within `depth` neighbours of the atoms of
+    // this rank. The list must have the neighbours of ghosts, and the ghosts must reach that far.
+    void add_ghosts(const LAMMPS_NS::NeighList &list, int depth);
 
     // The edges shorter than the cutoff at the present positions. Stops LAMMPS at NaN positions.
     equicalc::Graph build(const LAMMPS_NS::NeighList &list) const;
 
     int64_t n_local() const { return n_local_; }
+    // Rows that the network sees, first those of the atoms of this rank.
+    int64_t n_rows() const { return n_rows_; }
     int64_t n_total() const { return static_cast<int64_t>(atom_of_row_.size()); }
     // LAMMPS index of a row; for a halo row its first ghost, which stands for all images.
     const std::vector<int> &atom_of_row() const { return atom_of_row_; }
@@ -48,10 +56,14 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
 
   private:
     void check_positions() const;
+    void fill_species();
 
-    double cutoff_squared_;
+    double cutoff_squared_;             // angstrom^2
+    double angstrom_;                   // per unit of length of the deck
     std::vector<int> species_of_type_;  // index 0 unused, as in LAMMPS
     int64_t n_local_ = 0;
+    int64_t n_receivers_ = 0, n_rows_ = 0;
+    bool has_ghost_rows_ = false;
     std::vector<int> atom_of_row_, row_of_atom_;
     std::vector<Owner> owners_;  // of local and ghost atoms
     torch::Tensor species_;

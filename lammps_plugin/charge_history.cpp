@@ -22,7 +22,7 @@ bool ChargeHistory::continues() const {
 std::vector<double> ChargeHistory::start(std::span<const int> atoms) const {
     std::vector<double> charges(atoms.size());
     for (size_t k = 0; k < atoms.size(); ++k) {
-        charges[k] = atom->q[atoms[k]];
+        charges[k] = atom->q[atoms[k]] / units_.charge;
     }
     if (!continues()) {
         return charges;

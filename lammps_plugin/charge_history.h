@@ -2,6 +2,8 @@
 // last three steps of a dynamics run. Only the length of the search depends on it.
 #pragma once
 
+#include "units.h"
+
 #include "pointers.h"
 
 #include "lmptype.h"
@@ -15,7 +17,7 @@ namespace equicalc_lammps {
 
 class ChargeHistory : protected LAMMPS_NS::Pointers {
   public:
-    explicit ChargeHistory(LAMMPS_NS::LAMMPS *lmp) : Pointers(lmp) {}
+    ChargeHistory(LAMMPS_NS::LAMMPS *lmp, const Units &units) : Pointers(lmp), units_(units) {}
 
     // Charges (e) to begin with for the given atoms of this rank. Atoms that came from another
     // rank, and all atoms outside of dynamics, begin with those they have in atom->q.
@@ -31,6 +33,7 @@ class ChargeHistory : protected LAMMPS_NS::Pointers {
     };
     bool continues() const;
 
+    Units units_;
     std::unordered_map<LAMMPS_NS::tagint, Past> past_;
     LAMMPS_NS::bigint last_step_ = -1;
 };

@@ -16,12 +16,14 @@ constexpr double kTightest = 1e-10, kLoosest = 2e-6;
 
 }  // namespace
 
-Coulomb::Coulomb(LAMMPS_NS::LAMMPS *lmp, std::vector<double> sigma_of_type, Spread spread)
+Coulomb::Coulomb(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::vector<double> sigma_of_type,
+                 Spread spread)
     : Pointers(lmp),
+      units_(units),
       sigma_of_type_(std::move(sigma_of_type)),
       spread_(std::move(spread)),
-      pairs_(lmp, sigma_of_type_),
-      kspace_(lmp, pairs_.widest()) {}
+      pairs_(lmp, units, sigma_of_type_),
+      kspace_(lmp, units, pairs_.widest()) {}
 
 bool Coulomb::has_width_pairs() const { return force->kspace != nullptr && !pairs_.empty(); }
 
@@ -34,7 +36,7 @@ void Coulomb::init_run() {
 }
 
 double Coulomb::range(int type, int other) const {
-    return has_width_pairs() ? pairs_.range(type, other) : 0.0;
+    return has_width_pairs() ? units_.length * pairs_.range(type, other) : 0.0;
 }
 
 double Coulomb::tolerance() const {
@@ -55,7 +57,7 @@ void Coulomb::begin_step(const LAMMPS_NS::NeighList &list, std::span<const int> 
 
 LongRange Coulomb::solve(std::span<const double> charges, int eflag, int vflag) {
     if (force->kspace == nullptr) {
-        return open_sum(lmp, sigma_of_type_, atoms_, charges);
+        return open_sum(lmp, units_, sigma_of_type_, atoms_, charges);
     }
     LongRange result = kspace_.solve(atoms_, charges, eflag, vflag);
     if (has_width_pairs()) {
@@ -66,7 +68,7 @@ LongRange Coulomb::solve(std::span<const double> charges, int eflag, int vflag) 
 
 std::vector<double> Coulomb::potentials(std::span<const double> charges) {
     if (force->kspace == nullptr) {
-        return open_potentials(lmp, sigma_of_type_, atoms_, charges);
+        return open_potentials(lmp, units_, sigma_of_type_, atoms_, charges);
     }
     std::vector<double> result = kspace_.potentials(atoms_, charges);
     if (has_width_pairs()) {

@@ -4,6 +4,7 @@
 
 #include "kspace_coupling.h"
 #include "long_range.h"
+#include "units.h"
 #include "width_pairs.h"
 
 #include "pointers.h"
@@ -24,13 +25,14 @@ class Coulomb : protected LAMMPS_NS::Pointers {
     using Spread = std::function<std::vector<double>(std::span<const double>)>;
 
     // sigma_of_type: widths of atom types 1, 2, ... in angstrom, 0 for types without charge.
-    Coulomb(LAMMPS_NS::LAMMPS *lmp, std::vector<double> sigma_of_type, Spread spread);
+    Coulomb(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::vector<double> sigma_of_type,
+            Spread spread);
 
     // See KspaceCoupling; init_run also fixes the ranges of the pairs.
     void attach() { kspace_.attach(); }
     void init_run();
     double *cutoff() { return kspace_.cutoff(); }
-    // How far the neighbour list must reach for these types, angstrom.
+    // How far the neighbour list must reach for these types, in units of the deck.
     double range(int type, int other) const;
     // How exact dE/dq needs to be for errors below those of the solver, V.
     double tolerance() const;
@@ -48,6 +50,7 @@ class Coulomb : protected LAMMPS_NS::Pointers {
   private:
     bool has_width_pairs() const;
 
+    Units units_;
     std::vector<double> sigma_of_type_;
     Spread spread_;
     WidthPairs pairs_;

@@ -9,15 +9,19 @@
 namespace equicalc_lammps {
 namespace {
 
-Vector unwrapped(LAMMPS_NS::LAMMPS *lmp, int i) {
+// In angstrom.
+Vector unwrapped(LAMMPS_NS::LAMMPS *lmp, const Units &units, int i) {
     Vector position;
     lmp->domain->unmap(lmp->atom->x[i], lmp->atom->image[i], position.data());
+    for (double &coordinate : position) {
+        coordinate *= units.angstrom();
+    }
     return position;
 }
 
 }  // namespace
 
-Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info,
+Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const Units &units, const equicalc::ModelInfo &info,
                  std::span<const int> atoms, std::span<const int> species_of_type,
                  const torch::Tensor &variables, std::span<const double> charges) {
     const bool transferred = info.charge_model == equicalc::ChargeModel::transferred;
@@ -38,7 +42,7 @@ Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info,
                 bond[axis] = screening * columns[row][2 + axis];
             }
         }
-        const Vector position = unwrapped(lmp, atoms[row]);
+        const Vector position = unwrapped(lmp, units, atoms[row]);
         for (int axis = 0; axis < 3; ++axis) {
             dipole.shares[row][axis] = moved * position[axis] + bond[axis];
         }
@@ -46,15 +50,16 @@ Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info,
     return dipole;
 }
 
-std::vector<double> field_potentials(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info,
-                                     std::span<const int> atoms, const Vector &field) {
+std::vector<double> field_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,
+                                     const equicalc::ModelInfo &info, std::span<const int> atoms,
+                                     const Vector &field) {
     std::vector<double> potentials(atoms.size(), 0.0);
     if (field == Vector{}) {
         return potentials;
     }
     const double screening = std::sqrt(info.epsilon_inf);
     for (size_t row = 0; row < atoms.size(); ++row) {
-        const Vector r = unwrapped(lmp, atoms[row]);
+        const Vector r = unwrapped(lmp, units, atoms[row]);
         potentials[row] = -screening * (r[0] * field[0] + r[1] * field[1] + r[2] * field[2]);
     }
     return potentials;

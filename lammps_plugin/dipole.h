@@ -7,6 +7,7 @@
 #pragma once
 
 #include "equicalc.h"
+#include "units.h"
 
 #include <array>
 #include <span>
@@ -26,12 +27,13 @@ struct Dipole {
 };
 
 // charges (e) and variables [n_local, K] of the given atoms of this rank; species of theirs.
-Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info,
+Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const Units &units, const equicalc::ModelInfo &info,
                  std::span<const int> atoms, std::span<const int> species_of_type,
                  const torch::Tensor &variables, std::span<const double> charges);
 
 // d(-F.M)/dq of charges that move at fixed positions, V: -f F.r for each atom.
-std::vector<double> field_potentials(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info,
-                                     std::span<const int> atoms, const Vector &field);
+std::vector<double> field_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,
+                                     const equicalc::ModelInfo &info, std::span<const int> atoms,
+                                     const Vector &field);
 
 }  // namespace equicalc_lammps

@@ -27,17 +27,20 @@ constexpr double kSmallestCharge = 1e-10;
 // Where g * cutoff = 6 the estimated real-space error, ~ exp(-36), is below rounding.
 constexpr double kCutoffInSplittingLengths = 6.0;
 
-// Opens the protected member that says whether the user (or we) fixed the splitting parameter.
-struct SplittingFlag : KSpace {
-    static int &of(KSpace *kspace) { return kspace->*(&SplittingFlag::gewaldflag); }
+// Opens protected members.
+struct Access : KSpace {
+    // Whether the user (or we) fixed the splitting parameter.
+    static int &splitting_flag(KSpace *kspace) { return kspace->*(&Access::gewaldflag); }
+    // Factor of everything the solver gives.
+    static double &factor(KSpace *kspace) { return kspace->*(&Access::scale); }
 };
 
-// The charges times `scale`; those that vanish are tiny instead.
+// The charges (e) times `scale`; those that vanish are tiny instead.
 std::vector<double> without_zeros(std::span<const double> charges, double scale) {
     std::vector<double> result(charges.size());
     std::transform(charges.begin(), charges.end(), result.begin(), [scale](double charge) {
-        const double scaled = scale * charge;
-        return std::abs(scaled) < kSmallestCharge ? std::copysign(kSmallestCharge, scaled) : scaled;
+        const bool vanishes = std::abs(charge) < kSmallestCharge;
+        return scale * (vanishes ? std::copysign(kSmallestCharge, charge) : charge);
     });
     return result;
 }
@@ -58,17 +61,20 @@ bool is_flipped(const std::array<double, 6> &before, const std::array<double, 6>
 
 }  // namespace
 
-KspaceCoupling::KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, double sigma)
+KspaceCoupling::KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, const Units &units, double sigma)
     : Pointers(lmp),
+      units_(units),
       splitting_(1.0 / (2.0 * sigma)),
-      cutoff_(kCutoffInSplittingLengths / splitting_) {}
+      cutoff_(units.length * kCutoffInSplittingLengths / splitting_) {}
 
 KspaceCoupling::~KspaceCoupling() {
     // Another pair style may use the same KSPACE style after us, in the ordinary way.
     if (force != nullptr && force->kspace != nullptr && force->kspace == attached_) {
         force->kspace->compute_flag = 1;
+        Access::factor(force->kspace) = 1.0;
+        force->kspace->centroidstressflag = LAMMPS_NS::CENTROID_NOTAVAIL;
         force->kspace->g_ewald = 0.0;
-        SplittingFlag::of(force->kspace) = 0;
+        Access::splitting_flag(force->kspace) = 0;
     }
 }
 
@@ -82,6 +88,8 @@ void KspaceCoupling::attach() {
         force->kspace->compute_flag = 0;
         integrator_is_stale_ = true;
     }
+    // Its shares reach the atoms through the pair style.
+    force->kspace->centroidstressflag = LAMMPS_NS::CENTROID_SAME;
     attached_ = force->kspace;
 }
 
@@ -119,14 +127,15 @@ void KspaceCoupling::refuse_unsuitable_style() const {
 
 void KspaceCoupling::set_splitting() {
     KSpace *kspace = force->kspace;
-    int &is_fixed = SplittingFlag::of(kspace);
-    if (is_fixed != 0 && std::abs(kspace->g_ewald - splitting_) > 1e-12) {
+    int &is_fixed = Access::splitting_flag(kspace);
+    const double splitting = units_.angstrom() * splitting_;
+    if (is_fixed != 0 && std::abs(kspace->g_ewald - splitting) > 1e-12 * splitting) {
         error->all(FLERR, "'kspace_modify gewald " + std::to_string(kspace->g_ewald) +
                               "' contradicts the model, whose Gaussian charges need " +
-                              std::to_string(splitting_) +
-                              " 1/angstrom. Remove it or type 'kspace_modify gewald 0'");
+                              std::to_string(splitting) +
+                              ". Remove it or type 'kspace_modify gewald 0'");
     }
-    kspace->g_ewald = splitting_;
+    kspace->g_ewald = splitting;
     is_fixed = 1;
 }
 
@@ -138,6 +147,8 @@ void KspaceCoupling::init_run() {
         update->init();
         integrator_is_stale_ = false;
     }
+    // Monte Carlo fixes call the solver without asking compute_flag: nothing shall come of it.
+    Access::factor(force->kspace) = 0.0;
     solver_is_stale_ = true;
     atom_energies_checked_ = false;
 }
@@ -161,16 +172,19 @@ LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const doub
     set_up_solver();
 
     const std::vector<double> scaled = without_zeros(charges, charge_scale());
+    if ((vflag & VIRIAL_CENTROID) != 0) {
+        vflag |= VIRIAL_ATOM;
+    }
     run_solver(atoms, scaled, eflag | ENERGY_ATOM, vflag);
     LongRange result = take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0);
 
     if (vflag != VIRIAL_NONE) {
-        add_volume_terms(lmp, splitting_, atoms, charges, result);
+        add_volume_terms(lmp, units_, splitting_, atoms, charges, result);
     }
     result.potentials.resize(atoms.size());
     for (size_t k = 0; k < atoms.size(); ++k) {
         result.potentials[k] = charge_scale() * 2.0 * result.atom_energies[k] / scaled[k];
-        atom->q[atoms[k]] = charges[k];
+        atom->q[atoms[k]] = units_.charge * charges[k];
     }
     return result;
 }
@@ -178,7 +192,7 @@ LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const doub
 std::vector<double> KspaceCoupling::potentials(std::span<const int> atoms,
                                                std::span<const double> charges) {
     set_up_solver();
-    double largest = 0.0;
+    double largest = 0.0;  // e
     for (const double charge : charges) {
         largest = std::max(largest, std::abs(charge));
     }
@@ -188,7 +202,11 @@ std::vector<double> KspaceCoupling::potentials(std::span<const int> atoms,
         return result;
     }
     // All charges times one factor, so that none of a short vector is taken for a vanishing one.
-    const std::vector<double> scaled = without_zeros(charges, charge_scale() / largest);
+    std::vector<double> scaled(charges.begin(), charges.end());
+    for (double &charge : scaled) {
+        charge /= largest;
+    }
+    scaled = without_zeros(scaled, charge_scale());
     double *first = atom->nmax > 0 ? atom->f[0] : nullptr;
     const std::vector<double> forces(first, first + 3 * (atom->nlocal + atom->nghost));
     run_solver(atoms, scaled, LAMMPS_NS::ENERGY_ATOM, LAMMPS_NS::VIRIAL_NONE);
@@ -204,9 +222,11 @@ double KspaceCoupling::accuracy() const {
     return force->kspace->accuracy / force->kspace->two_charge_force;
 }
 
-// LAMMPS' own constant in `units metal` has eight digits. Scaled charges give the solver the
-// constant of the model file, for energies, forces and virial alike.
-double KspaceCoupling::charge_scale() const { return std::sqrt(kCoulomb / force->qqrd2e); }
+// What one e is to the solver. LAMMPS' own constants have five to eight digits: charges scaled in
+// this way give it the constant of the model file, for energies, forces and virial alike.
+double KspaceCoupling::charge_scale() const {
+    return std::sqrt(kCoulomb * units_.energy * units_.length / force->qqrd2e);
+}
 
 void KspaceCoupling::run_solver(std::span<const int> atoms, std::span<const double> charges,
                                 int eflag, int vflag) {
@@ -218,18 +238,22 @@ void KspaceCoupling::run_solver(std::span<const int> atoms, std::span<const doub
     if (!atom_energies_checked_) {
         eflag |= LAMMPS_NS::ENERGY_GLOBAL;
     }
+    Access::factor(force->kspace) = 1.0;
     force->kspace->compute(eflag, vflag);
+    Access::factor(force->kspace) = 0.0;
 }
 
 LongRange KspaceCoupling::take_results(std::span<const int> atoms, bool with_atom_virials) {
     KSpace *kspace = force->kspace;
     LongRange result;
-    result.energy = std::exchange(kspace->energy, 0.0);
-    std::copy_n(kspace->virial, 6, result.virial.begin());
+    const double electronvolt = 1.0 / units_.energy;
+    result.energy = electronvolt * std::exchange(kspace->energy, 0.0);
+    std::transform(kspace->virial, kspace->virial + 6, result.virial.begin(),
+                   [electronvolt](double value) { return electronvolt * value; });
     std::fill_n(kspace->virial, 6, 0.0);
     if (kspace->eatom != nullptr) {
         for (const int i : atoms) {
-            result.atom_energies.push_back(kspace->eatom[i]);
+            result.atom_energies.push_back(electronvolt * kspace->eatom[i]);
         }
     }
     if (!atom_energies_checked_) {
@@ -239,7 +263,9 @@ LongRange KspaceCoupling::take_results(std::span<const int> atoms, bool with_ato
     if (with_atom_virials) {
         result.atom_virials.resize(atoms.size());
         for (size_t k = 0; k < atoms.size(); ++k) {
-            std::copy_n(kspace->vatom[atoms[k]], 6, result.atom_virials[k].begin());
+            const double *virial = kspace->vatom[atoms[k]];
+            std::transform(virial, virial + 6, result.atom_virials[k].begin(),
+                           [electronvolt](double value) { return electronvolt * value; });
         }
     }
     return result;

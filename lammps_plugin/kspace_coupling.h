@@ -11,6 +11,7 @@
 #pragma once
 
 #include "long_range.h"
+#include "units.h"
 
 #include "pointers.h"
 
@@ -23,7 +24,7 @@ namespace equicalc_lammps {
 class KspaceCoupling : protected LAMMPS_NS::Pointers {
   public:
     // sigma: Gaussian width of the charges on the mesh, angstrom.
-    KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, double sigma);
+    KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, const Units &units, double sigma);
     ~KspaceCoupling() override;
     KspaceCoupling(const KspaceCoupling &) = delete;
     KspaceCoupling &operator=(const KspaceCoupling &) = delete;
@@ -57,7 +58,9 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     LongRange take_results(std::span<const int> atoms, bool with_atom_virials);
     void check_atom_energies(const LongRange &result);
 
-    double splitting_, cutoff_;
+    Units units_;
+    double splitting_;                    // 1/angstrom
+    double cutoff_;                       // in units of the deck
     void *attached_ = nullptr;            // the KSpace object taken over
     bool integrator_is_stale_ = false;    // it has read compute_flag before we changed it
     bool solver_is_stale_ = true;         // KSPACE was initialised and not set up since

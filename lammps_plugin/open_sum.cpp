@@ -24,12 +24,15 @@ struct Cluster {
     size_t first = 0;  // index of this rank's first
 };
 
-Cluster gather(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
+Cluster gather(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::span<const double> sigma_of_type,
                std::span<const int> atoms, std::span<const double> charges) {
     std::vector<Charge> local(atoms.size());
     for (size_t k = 0; k < atoms.size(); ++k) {
         const double *x = lmp->atom->x[atoms[k]];
-        local[k] = {{x[0], x[1], x[2]}, charges[k], sigma_of_type[lmp->atom->type[atoms[k]]]};
+        const double scale = units.angstrom();
+        local[k] = {{scale * x[0], scale * x[1], scale * x[2]},
+                    charges[k],
+                    sigma_of_type[lmp->atom->type[atoms[k]]]};
     }
     const int n_ranks = lmp->comm->nprocs;
     const int count = kNumbersPerCharge * static_cast<int>(local.size());
@@ -79,9 +82,10 @@ void for_each_pair(const Cluster &cluster, size_t n_local, Visit visit) {
 
 }  // namespace
 
-std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
+std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,
+                                    std::span<const double> sigma_of_type,
                                     std::span<const int> atoms, std::span<const double> charges) {
-    const Cluster cluster = gather(lmp, sigma_of_type, atoms, charges);
+    const Cluster cluster = gather(lmp, units, sigma_of_type, atoms, charges);
     std::vector<double> potentials(atoms.size(), 0.0);
     for_each_pair(
         cluster, atoms.size(),
@@ -91,10 +95,11 @@ std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, std::span<const doub
     return potentials;
 }
 
-LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
-                   std::span<const int> atoms, std::span<const double> charges) {
+LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, const Units &units,
+                   std::span<const double> sigma_of_type, std::span<const int> atoms,
+                   std::span<const double> charges) {
     LAMMPS_NS::Atom *atom = lmp->atom;
-    const Cluster cluster = gather(lmp, sigma_of_type, atoms, charges);
+    const Cluster cluster = gather(lmp, units, sigma_of_type, atoms, charges);
     LongRange result;
     result.potentials.assign(atoms.size(), 0.0);
     result.atom_energies.assign(atoms.size(), 0.0);
@@ -105,7 +110,7 @@ LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type
                       result.potentials[k] += kCoulomb * other.q * kernel.potential;
                       const double strength = kCoulomb * own.q * other.q * kernel.field;
                       for (int axis = 0; axis < 3; ++axis) {
-                          atom->f[atoms[k]][axis] += strength * d[axis];
+                          atom->f[atoms[k]][axis] += units.force() * strength * d[axis];
                       }
                       // Half of each pair belongs to each of its atoms.
                       const double products[6] = {d[0] * d[0], d[1] * d[1], d[2] * d[2],
@@ -117,7 +122,7 @@ LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type
     std::fill_n(atom->q, atom->nlocal, 0.0);
     double sums[7] = {};  // energy and virial
     for (size_t k = 0; k < atoms.size(); ++k) {
-        atom->q[atoms[k]] = charges[k];
+        atom->q[atoms[k]] = units.charge * charges[k];
         result.atom_energies[k] = 0.5 * charges[k] * result.potentials[k];
         sums[0] += result.atom_energies[k];
         for (int component = 0; component < 6; ++component) {

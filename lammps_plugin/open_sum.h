@@ -2,6 +2,7 @@
 #pragma once
 
 #include "long_range.h"
+#include "units.h"
 
 #include <span>
 #include <vector>
@@ -16,11 +17,13 @@ namespace equicalc_lammps {
 // atoms of each rank, with the width s (angstrom) of each atom type (entry 0 unused); its cost
 // grows with the square of the number of atoms. Forces go to atom->f, charges to atom->q.
 // Collective.
-LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
-                   std::span<const int> atoms, std::span<const double> charges);
+LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, const Units &units,
+                   std::span<const double> sigma_of_type, std::span<const int> atoms,
+                   std::span<const double> charges);
 
 // Only dE/dq (V) of the same; nothing else changes. Collective.
-std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, std::span<const double> sigma_of_type,
+std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,
+                                    std::span<const double> sigma_of_type,
                                     std::span<const int> atoms, std::span<const double> charges);
 
 }  // namespace equicalc_lammps

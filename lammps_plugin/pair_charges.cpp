@@ -36,20 +36,23 @@ std::vector<double> column(const torch::Tensor &variables, int64_t index) {
 }  // namespace
 
 void PairEquicalc::make_coulomb() {
-    std::vector<double> sigma_of_type(species_of_type_.size(), 0.0);
-    for (size_t type = 1; type < species_of_type_.size(); ++type) {
-        if (species_of_type_[type] >= 0) {
-            sigma_of_type[type] = info().sigmas.at(species_of_type_[type]);
+    const std::vector<int> &species = members_.front().species_of_type;
+    std::vector<double> sigma_of_type(species.size(), 0.0);
+    for (size_t type = 1; type < species.size(); ++type) {
+        if (species[type] >= 0) {
+            sigma_of_type[type] = info().sigmas.at(species[type]);
         }
     }
     coulomb_ = std::make_unique<Coulomb>(
-        lmp, std::move(sigma_of_type),
+        lmp, units_, std::move(sigma_of_type),
         [this](std::span<const double> charges) { return charges_of_all_rows(charges); });
-    history_ = std::make_unique<ChargeHistory>(lmp);
+    for (Member &member : members_) {
+        member.history = std::make_unique<ChargeHistory>(lmp, units_);
+    }
 }
 
 std::vector<double> PairEquicalc::charges_of_all_rows(std::span<const double> charges) {
-    if (comm->nprocs == 1) {
+    if (comm->nprocs == 1 && !options_.extended_ghosts) {
         return {charges.begin(), charges.end()};
     }
     const auto n_local = static_cast<int64_t>(charges.size());
@@ -60,58 +63,67 @@ std::vector<double> PairEquicalc::charges_of_all_rows(std::span<const double> ch
     return {first, first + total.numel()};
 }
 
-torch::Tensor PairEquicalc::add_charges(const torch::Tensor &variables, int eflag, int vflag) {
+torch::Tensor PairEquicalc::add_charges(Member &member, const torch::Tensor &variables, int eflag,
+                                        int vflag) {
     const std::span<const int> atoms(graph_->atom_of_row().data(), graph_->n_local());
     timer->stamp(Timer::PAIR);
-    coulomb_->begin_step(*list, atoms, graph_->row_of_atom());
     const Charges result = info().charge_model == ChargeModel::equilibrated
-                               ? equilibrated_charges(variables, atoms, eflag, vflag)
-                               : constrained_charges(variables, atoms, eflag, vflag);
+                               ? equilibrated_charges(member, variables, atoms, eflag, vflag)
+                               : constrained_charges(member, variables, atoms, eflag, vflag);
     timer->stamp(Timer::KSPACE);
-    add_dipole(dipole_of(lmp, info(), atoms, species_of_type_, variables, result.charges));
+    for (size_t row = 0; row < result.charges.size(); ++row) {
+        outputs_.charges[row] += result.charges[row];
+    }
+    add_dipole(dipole_of(lmp, units_, member.model->info(), atoms, member.species_of_type,
+                         variables, result.charges));
     return result.gradient;
 }
 
-PairEquicalc::Charges PairEquicalc::constrained_charges(const torch::Tensor &variables,
+PairEquicalc::Charges PairEquicalc::constrained_charges(const Member &member,
+                                                        const torch::Tensor &variables,
                                                         std::span<const int> atoms, int eflag,
                                                         int vflag) {
-    const ChargeConstraint constraint(variables, total_charge_, world);
+    const equicalc::ModelInfo &model = member.model->info();
+    const ChargeConstraint constraint(variables, options_.total_charge / units_.charge, world);
     const LongRange long_range = coulomb_->solve(constraint.charges(), eflag, vflag);
     add_long_range(long_range);
-    const std::vector<double> in_field = field_potentials(lmp, info(), atoms, field_);
+    const std::vector<double> in_field =
+        field_potentials(lmp, units_, model, atoms, field_in_volt());
     torch::Tensor gradient = constraint.gradient(long_range.potentials, in_field);
     if (info().charge_model == ChargeModel::transferred) {
-        const double screening = std::sqrt(info().epsilon_inf);
+        const double screening = std::sqrt(model.epsilon_inf);
         for (int axis = 0; axis < 3; ++axis) {
-            gradient.select(1, 2 + axis).fill_(-screening * field_[axis]);
+            gradient.select(1, 2 + axis).fill_(-screening * field_in_volt()[axis]);
         }
     }
     return {constraint.charges(), gradient};
 }
 
-PairEquicalc::Charges PairEquicalc::equilibrated_charges(const torch::Tensor &variables,
+PairEquicalc::Charges PairEquicalc::equilibrated_charges(Member &member,
+                                                         const torch::Tensor &variables,
                                                          std::span<const int> atoms, int eflag,
                                                          int vflag) {
     const std::vector<double> chi = column(variables, 0), eta = column(variables, 1);
-    std::vector<double> chi_in_field = field_potentials(lmp, info(), atoms, field_);
+    std::vector<double> chi_in_field =
+        field_potentials(lmp, units_, member.model->info(), atoms, field_in_volt());
     for (size_t row = 0; row < atoms.size(); ++row) {
         chi_in_field[row] += chi[row];
     }
-    EquilibrationProblem problem{chi_in_field,          eta, total_charge_,
+    EquilibrationProblem problem{chi_in_field,          eta, options_.total_charge / units_.charge,
                                  coulomb_->tolerance(), {},  world};
     problem.potentials = [this](std::span<const double> charges) {
         return coulomb_->potentials(charges);
     };
     Equilibrium found;
     try {
-        found = equilibrate(problem, history_->start(atoms));
+        found = equilibrate(problem, member.history->start(atoms));
     } catch (const LAMMPSException &) {
         throw;
     } catch (const std::exception &exception) {
         error->all(FLERR, std::string("pair_style equicalc: ") + exception.what());
     }
-    history_->record(atoms, found.charges);
-    pvector[3] = comm->me == 0 ? found.steps : 0;
+    member.history->record(atoms, found.charges);
+    pvector[3] += comm->me == 0 ? found.steps : 0;
     const std::vector<double> &charges = found.charges;
     add_long_range(coulomb_->solve(charges, eflag, vflag));
 
@@ -121,31 +133,40 @@ PairEquicalc::Charges PairEquicalc::equilibrated_charges(const torch::Tensor &va
     for (size_t row = 0; row < charges.size(); ++row) {
         rows[row][0] = charges[row];
         rows[row][1] = 0.5 * charges[row] * charges[row];
-        add_charge_energy(atoms[row], chi[row] * rows[row][0] + eta[row] * rows[row][1]);
+        add_charge_energy(static_cast<int>(row), chi[row] * rows[row][0] + eta[row] * rows[row][1]);
     }
     return {charges, gradient};
 }
 
-void PairEquicalc::add_charge_energy(int i, double energy) {
+// In V/angstrom.
+Vector PairEquicalc::field_in_volt() const {
+    return {options_.field[0] / units_.field, options_.field[1] / units_.field,
+            options_.field[2] / units_.field};
+}
+
+// energy: eV
+void PairEquicalc::add_charge_energy(int row, double energy) {
+    const int i = graph_->atom_of_row()[row];
+    outputs_.charge_energies[row] += energy;
     if (eflag_global != 0) {
-        eng_coul += energy;
+        eng_coul += units_.energy * energy;
     }
     if (eflag_atom != 0) {
-        eatom[i] += energy;
+        eatom[i] += units_.energy * energy;
     }
 }
 
 void PairEquicalc::add_dipole(const Dipole &dipole) {
-    pvector[0] = pvector[1] = pvector[2] = 0.0;
+    const Vector field = field_in_volt();
     for (size_t row = 0; row < dipole.shares.size(); ++row) {
         const int i = graph_->atom_of_row()[row];
         double energy = 0.0;
         for (int axis = 0; axis < 3; ++axis) {
-            pvector[axis] += dipole.shares[row][axis];
-            energy -= field_[axis] * dipole.shares[row][axis];
-            atom->f[i][axis] += dipole.moved[row] * field_[axis];
+            pvector[axis] += units_.charge * units_.length * dipole.shares[row][axis];
+            energy -= field[axis] * dipole.shares[row][axis];
+            atom->f[i][axis] += units_.force() * dipole.moved[row] * field[axis];
         }
-        add_charge_energy(i, energy);
+        add_charge_energy(static_cast<int>(row), energy);
     }
 }
 
@@ -153,22 +174,31 @@ void PairEquicalc::add_long_range(const LongRange &long_range) {
     // Global numbers are those of all ranks, and LAMMPS sums over ranks.
     if (comm->me == 0) {
         if (eflag_global != 0) {
-            eng_coul += long_range.energy;
+            eng_coul += units_.energy * long_range.energy;
         }
         if (vflag_global != 0) {
             for (int k = 0; k < 6; ++k) {
-                virial[k] += long_range.virial[k];
+                virial[k] += units_.energy * long_range.virial[k];
             }
         }
     }
     for (int64_t row = 0; row < graph_->n_local(); ++row) {
         const int i = graph_->atom_of_row()[row];
+        outputs_.charge_energies[row] += long_range.atom_energies[row];
+        outputs_.potentials[row] += long_range.potentials[row];
         if (eflag_atom != 0) {
-            eatom[i] += long_range.atom_energies[row];
+            eatom[i] += units_.energy * long_range.atom_energies[row];
         }
         if (vflag_atom != 0) {
             for (int k = 0; k < 6; ++k) {
-                vatom[i][k] += long_range.atom_virials[row][k];
+                vatom[i][k] += units_.energy * long_range.atom_virials[row][k];
+            }
+        }
+        if (cvflag_atom != 0) {
+            // Symmetric, as fixed charges interact along the line between them: xx yy zz xy xz yz,
+            // then yx zx zy.
+            for (int k = 0; k < 9; ++k) {
+                cvatom[i][k] += units_.energy * long_range.atom_virials[row][k < 6 ? k : k - 3];
             }
         }
     }

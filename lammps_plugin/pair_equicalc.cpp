@@ -4,6 +4,7 @@
 #include "atom_graph.h"
 #include "charge_history.h"
 #include "collective_error.h"
+#include "committee.h"
 #include "coulomb.h"
 #include "halo.h"
 
@@ -17,7 +18,9 @@
 #include "neighbor.h"
 #include "update.h"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -41,16 +44,15 @@ PairEquicalc::PairEquicalc(LAMMPS *lmp) : Pair(lmp) {
     one_coeff = 1;
     manybody_flag = 1;
     single_enable = 0;
-    restartinfo = 0;  // as for all potentials with a file: repeat pair_style and pair_coeff
-    respa_enable = 0;
+    restartinfo = 0;   // as for all potentials with a file: repeat pair_style and pair_coeff
+    respa_enable = 1;  // refused in compute_inner, with a message that names the line to type
     // Forces on ghosts are gathered in the first image of an atom: the virial must come from edges.
     no_virial_fdotr_compute = 1;
-    // Energies of message-passing models have no centroid form.
-    centroidstressflag = CENTROID_NOTAVAIL;
+    centroidstressflag = CENTROID_AVAIL;
     // MSM is claimed here and refused later, with a message that names the line to type.
     ewaldflag = pppmflag = msmflag = 1;
     ncoultablebits = 0;  // no real-space Coulomb part, no table, no error of a table
-    nextra = 4;          // dipole and steps of the equilibration, for `compute pair`
+    nextra = 7;          // dipole, steps of the equilibration, deviations; for `compute pair`
     pvector = new double[nextra]();
 }
 
@@ -59,6 +61,7 @@ PairEquicalc::~PairEquicalc() {
     if (allocated != 0 && copymode == 0) {
         memory->destroy(setflag);
         memory->destroy(cutsq);
+        memory->destroy(cutghost);
     }
 }
 
@@ -78,15 +81,114 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
     renumber_atoms_if_rebuilt();
     equicalc::Graph graph;
     run_on_all_ranks(lmp, [&] { graph = graph_->build(*list); });
+    std::fill_n(pvector, 4, 0.0);
+    outputs_.begin(update->ntimestep, graph.n_local);
+    if (coulomb_) {
+        const std::span<const int> atoms(graph_->atom_of_row().data(), graph_->n_local());
+        coulomb_->begin_step(*list, atoms, graph_->row_of_atom());
+    }
+    if (members_.size() == 1) {
+        evaluate_member(members_.front(), graph, eflag, vflag);
+    } else {
+        evaluate_committee(graph, eflag, vflag);
+    }
+}
+
+void PairEquicalc::evaluate_committee(const equicalc::Graph &graph, int eflag, int vflag) {
+    const int every = options_.deviation_every;
+    const bool with_deviations = every > 0 && update->ntimestep % every == 0;
+    committee_->begin_step(with_deviations);
+    for (Member &member : members_) {
+        committee_->begin_model();
+        evaluate_member(member, graph, eflag, vflag);
+        committee_->end_model();
+    }
+    committee_->end_step();
+    divide_by_members();
+    if (with_deviations) {
+        const std::span<const int> atoms(graph_->atom_of_row().data(), graph_->n_local());
+        const DeviationRange range = committee_->deviations(atoms, outputs_.deviations);
+        outputs_.step_of_deviations = update->ntimestep;
+        const double values[3] = {range.largest, range.smallest, range.mean};
+        for (int k = 0; k < 3; ++k) {
+            pvector[4 + k] = comm->me == 0 ? values[k] : 0.0;  // `compute pair` sums over ranks
+        }
+    }
+}
+
+// From sums over the models to means, of all but the forces.
+void PairEquicalc::divide_by_members() {
+    const auto n = static_cast<double>(members_.size());
+    eng_vdwl /= n;
+    eng_coul /= n;
+    std::for_each(virial, virial + 6, [n](double &value) { value /= n; });
+    std::for_each(pvector, pvector + 4, [n](double &value) { value /= n; });
+    outputs_.divide_by(n);
+    for (int i = 0; i < atom->nlocal + atom->nghost; ++i) {
+        if (eflag_atom != 0) {
+            eatom[i] /= n;
+        }
+        if (vflag_atom != 0) {
+            std::for_each(vatom[i], vatom[i] + 6, [n](double &value) { value /= n; });
+        }
+        if (cvflag_atom != 0) {
+            std::for_each(cvatom[i], cvatom[i] + 9, [n](double &value) { value /= n; });
+        }
+    }
+    for (int64_t row = 0; row < graph_->n_local() && coulomb_; ++row) {
+        atom->q[graph_->atom_of_row()[row]] = units_.charge * outputs_.charges[row];
+    }
+}
+
+void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph, int eflag,
+                                   int vflag) {
+    equicalc::Graph own_graph = graph;
+    if (member.species.defined()) {
+        own_graph.species = member.species.index_select(0, graph.species);
+    }
     equicalc::HaloExchange *exchange = comm->nprocs > 1 ? halo_.get() : nullptr;
-    const equicalc::ForwardResult result = evaluator_->forward(graph, exchange);
+    const bool extended = options_.extended_ghosts;
+    equicalc::ForwardResult result = extended ? member.weighted->forward(own_graph)
+                                              : member.evaluator->forward(own_graph, exchange);
+    // Rows of ghosts belong to other ranks, or to other images of the box.
+    result.energies = result.energies.narrow(0, 0, graph_->n_local());
+    result.variables = result.variables.narrow(0, 0, graph_->n_local());
+    outputs_.add_variables(result.variables);
 
     torch::Tensor charge_gradient;
     if (coulomb_) {
-        charge_gradient = add_charges(result.variables.contiguous(), eflag, vflag);
+        charge_gradient = add_charges(member, result.variables.contiguous(), eflag, vflag);
     }
-    const torch::Tensor edge_gradients = evaluator_->backward(charge_gradient, exchange);
-    run_on_all_ranks(lmp, [&] { add_short_range(result.energies, graph, edge_gradients); });
+    const torch::Tensor edge_gradients =
+        extended ? member.weighted->gradient(weights_of_own_rows(torch::ones_like(result.energies)),
+                                             weights_of_own_rows(charge_gradient))
+                 : member.evaluator->backward(charge_gradient, exchange);
+    run_on_all_ranks(lmp, [&] {
+        add_short_range(result.energies, graph, edge_gradients);
+        if (cvflag_atom != 0) {
+            add_centroid_virials(member, graph, edge_gradients);
+        }
+    });
+    if (extended) {
+        member.weighted->clear();
+    }
+}
+
+// Values of the rows of this rank, and zeros for all others that the network sees.
+torch::Tensor PairEquicalc::weights_of_own_rows(const torch::Tensor &values) const {
+    if (!values.defined()) {
+        return values;
+    }
+    std::vector<int64_t> shape = values.sizes().vec();
+    shape[0] = graph_->n_rows();
+    torch::Tensor weights = torch::zeros(shape, values.options());
+    weights.narrow(0, 0, values.size(0)).copy_(values);
+    return weights;
+}
+
+int PairEquicalc::depth() const {
+    const bool flows = info().charge_model == equicalc::ChargeModel::transferred;
+    return std::max(static_cast<int>(info().n_layers), flows ? 2 : 1);
 }
 
 void PairEquicalc::renumber_atoms_if_rebuilt() {
@@ -94,8 +196,12 @@ void PairEquicalc::renumber_atoms_if_rebuilt() {
         return;
     }
     graph_->number_local_atoms(*list);
-    halo_->find_owners();
-    graph_->add_halo();
+    if (options_.extended_ghosts) {
+        graph_->add_ghosts(*list, depth());
+    } else {
+        halo_->find_owners();
+        graph_->add_halo();
+    }
     numbered_at_ = neighbor->lastcall;
 }
 
@@ -107,12 +213,12 @@ void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc
     for (int64_t row = 0; row < graph_->n_total(); ++row) {
         double *target = atom->f[graph_->atom_of_row()[row]];
         for (int k = 0; k < 3; ++k) {
-            target[k] += forces[3 * row + k];
+            target[k] += units_.force() * forces[3 * row + k];
         }
     }
     const double *node_energies = energies.data_ptr<double>();
     const double *atom_virials = result.atom_virials.data_ptr<double>();
-    for (int64_t row = 0; row < graph.n_local; ++row) {
+    for (int64_t row = 0; row < graph_->n_local(); ++row) {
         const int i = graph_->atom_of_row()[row];
         const double *f = atom->f[i];
         if (!std::isfinite(node_energies[row] + f[0] + f[1] + f[2])) {
@@ -122,23 +228,24 @@ void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc
                 " on rank " + std::to_string(comm->me) +
                 ". Atoms may be on top of each other, or the time step too long");
         }
+        outputs_.network_energies[row] += node_energies[row];
         if (eflag_global != 0) {
-            eng_vdwl += node_energies[row];
+            eng_vdwl += units_.energy * node_energies[row];
         }
         if (eflag_atom != 0) {
-            eatom[i] += node_energies[row];
+            eatom[i] += units_.energy * node_energies[row];
         }
-        if (vflag_atom != 0) {
-            const auto share = symmetric_part(atom_virials + 9 * row);
-            for (int k = 0; k < 6; ++k) {
-                vatom[i][k] += share[k];
-            }
+    }
+    for (int64_t row = 0; row < graph.n_local && vflag_atom != 0; ++row) {
+        const auto share = symmetric_part(atom_virials + 9 * row);
+        for (int k = 0; k < 6; ++k) {
+            vatom[graph_->atom_of_row()[row]][k] += units_.energy * share[k];
         }
     }
     if (vflag_global != 0) {
         const auto total = symmetric_part(result.virial.data_ptr<double>());
         for (int k = 0; k < 6; ++k) {
-            virial[k] += total[k];
+            virial[k] += units_.energy * total[k];
         }
     }
 }
@@ -152,9 +259,14 @@ void PairEquicalc::unpack_forward_comm(int n, int first, double *buffer) {
 }
 
 int PairEquicalc::pack_reverse_comm(int n, int first, double *buffer) {
-    return halo_->pack_reverse(n, first, buffer);
+    return committee_->is_gathering() ? committee_->pack_reverse(n, first, buffer)
+                                      : halo_->pack_reverse(n, first, buffer);
 }
 
 void PairEquicalc::unpack_reverse_comm(int n, int *list, double *buffer) {
-    halo_->unpack_reverse(n, list, buffer);
+    if (committee_->is_gathering()) {
+        committee_->unpack_reverse(n, list, buffer);
+    } else {
+        halo_->unpack_reverse(n, list, buffer);
+    }
 }

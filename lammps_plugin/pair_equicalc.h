@@ -1,23 +1,40 @@
-// pair_style equicalc [precision float64|float32] [charge Q] [efield Ex Ey Ez]
-// pair_coeff * * MODEL El1 El2 ...
+// pair_style equicalc [precision float64|float32|mixed] [device cpu|auto] [charge Q]
+//                     [efield Ex Ey Ez] [ghosts exchange|extended] [deviation N]
+// pair_coeff * * MODEL [MODEL ...] El1 El2 ...
 //
 // MODEL is a file or the name of a shipped model; each atom type gets a chemical element, or NULL
-// for atoms the model does not describe. Defaults: precision float64, total charge 0, no field. A
-// model with charges also needs a kspace_style, unless no direction is periodic. Units: eV,
-// angstrom, e (`units metal`).
+// for atoms the model does not describe. Several models make a committee: energies, forces, virial
+// and charges are means over the models, each of which has a Coulomb energy of its own. Defaults:
+// precision float64, total charge 0, no field. A model with charges also needs a kspace_style,
+// unless no direction is periodic. All numbers are in the units of the deck: `units metal`, `real`,
+// `electron` or `si`.
 //
-// efield is a macroscopic field F in V/angstrom. The energy is then E - F.M with the dipole M of
-// dipole.h; forces are its derivatives, the response of the charges included (which `fix efield`
-// does not know). Along periodic directions only charges with a polarisation can be in a field:
-// charge_model fixed or transferred. The field adds nothing to the virial: the pressure of a system
-// in a field is not its derivative by the volume, and fixes that change the box are refused.
+// efield is a macroscopic field F (V/angstrom; V/cm in `electron`, V/m in `si`). The energy is then
+// E - F.M with the dipole M of dipole.h; forces are its derivatives, the response of the charges
+// included (which `fix efield` does not know). Along periodic directions only charges with a
+// polarisation can be in a field: charge_model fixed or transferred. The field adds nothing to the
+// virial: the pressure of a system in a field is not its derivative by the volume, and fixes that
+// change the box are refused.
 //
-// `compute ID all pair equicalc` gives, as c_ID[1] to c_ID[4], the dipole Mx, My, Mz in e angstrom
-// (positions unwrapped by image flags; it has a meaning where a field is allowed) and the steps
-// that the last equilibration of the charges took (0 for other charge models).
+// `ghosts extended` makes every rank compute all that the energies of its atoms depend on, from a
+// shell of ghosts as wide as all layers reach (the ghost cutoff is raised for it), instead of
+// exchanging features of ghosts between the layers. `compute centroid/stress/atom`, and with it
+// `compute heat/flux`, needs it for models of two or more layers (pair_heat.cpp).
+//
+// `compute ID all pair equicalc` gives
+//   c_ID[1] to c_ID[3]  the dipole, charge times length (positions unwrapped by image flags; it has
+//                       a meaning where a field is allowed)
+//   c_ID[4]             steps that the last equilibration of the charges took; 0 for other charges
+//   c_ID[5] to c_ID[7]  the largest, smallest and mean deviation of forces in a committee
+//                       (committee.h) at the last step that was a multiple of N in `deviation N`
+// compute_equicalc_atom.h tells what there is about single atoms.
 #pragma once
 
+#include "atom_outputs.h"
 #include "equicalc.h"
+#include "style_options.h"
+#include "units.h"
+#include "weighted_evaluation.h"
 
 #include "pair.h"
 
@@ -30,6 +47,7 @@
 namespace equicalc_lammps {
 class AtomGraph;
 class ChargeHistory;
+class Committee;
 class Halo;
 class Coulomb;
 struct Dipole;
@@ -49,26 +67,61 @@ class PairEquicalc : public Pair {
     double init_one(int i, int j) override;
     void compute(int eflag, int vflag) override;
     void *extract(const char *name, int &dimension) override;
+    // Parts of a pair force by distance, which there are none of.
+    void compute_inner() override;
 
     int pack_forward_comm(int n, int *list, double *buffer, int, int *) override;
     void unpack_forward_comm(int n, int first, double *buffer) override;
     int pack_reverse_comm(int n, int first, double *buffer) override;
     void unpack_reverse_comm(int n, int *list, double *buffer) override;
 
+    // For compute equicalc/atom, in pair_outputs.cpp. Both stop LAMMPS when there is no such
+    // number.
+    void check_atom_quantity(const std::string &name) const;
+    // One number per atom of this rank that a model describes: first[stride * atom].
+    void write_atom_quantity(const std::string &name, double *first, size_t stride) const;
+
   private:
-    void load_model(const std::string &path_or_name);
-    void map_types(int n_elements, char **elements);
-    void log_model(const std::string &path) const;
-    void require_settings_of_charged_model() const;
-    void require_possible_field() const;
-    void refuse_fixes_in_field() const;
-    void require_dispersion() const;
+    // A model of the committee; often there is only one.
+    struct Member {
+        std::shared_ptr<equicalc::Model> model;
+        std::unique_ptr<equicalc::Evaluator> evaluator;
+        std::vector<int> species_of_type;                        // index 0 unused; -1: NULL
+        std::unique_ptr<equicalc::WeightedEvaluation> weighted;  // with extended ghosts
+        torch::Tensor species;  // of this model for each of the first; undefined if the same
+        std::unique_ptr<equicalc_lammps::ChargeHistory> history;
+    };
+
+    Member load_model(const std::string &path_or_name) const;
+    void match_to_first(Member &member) const;
+    void map_types(const std::vector<std::string> &elements);
+    void map_types_of(Member &member, const std::vector<std::string> &elements) const;
+    void allocate();
+    void log_model(const Member &member, const std::string &path) const;
+    void log_style() const;
     void give_nominal_charges();
 
+    // What follows is in pair_checks.cpp: each stops LAMMPS if it has to.
+    void require_settings_of_charged_model() const;
+    void require_possible_field() const;
+    void require_dispersion() const;
+    void refuse_other_charges() const;
+    void refuse_fixes_in_field() const;
+    void refuse_pair_energies() const;
+    void require_centroid_virials() const;
+
     void evaluate(int eflag, int vflag);
+    void evaluate_member(Member &member, const equicalc::Graph &graph, int eflag, int vflag);
+    void evaluate_committee(const equicalc::Graph &graph, int eflag, int vflag);
+    void divide_by_members();
+    torch::Tensor weights_of_own_rows(const torch::Tensor &values) const;
     void renumber_atoms_if_rebuilt();
     void add_short_range(const torch::Tensor &energies, const equicalc::Graph &graph,
                          const torch::Tensor &edge_gradients);
+
+    // In pair_heat.cpp: the virial of each atom that makes `compute heat/flux` the energy current.
+    void add_centroid_virials(Member &member, const equicalc::Graph &graph,
+                              const torch::Tensor &edge_gradients);
 
     // What follows is in pair_charges.cpp. Charges of this rank's rows (e) and dE/d(variables).
     struct Charges {
@@ -77,30 +130,32 @@ class PairEquicalc : public Pair {
     };
     void make_coulomb();
     std::vector<double> charges_of_all_rows(std::span<const double> charges);
-    torch::Tensor add_charges(const torch::Tensor &variables, int eflag, int vflag);
-    Charges constrained_charges(const torch::Tensor &variables, std::span<const int> atoms,
-                                int eflag, int vflag);
-    Charges equilibrated_charges(const torch::Tensor &variables, std::span<const int> atoms,
-                                 int eflag, int vflag);
+    torch::Tensor add_charges(Member &member, const torch::Tensor &variables, int eflag, int vflag);
+    Charges constrained_charges(const Member &member, const torch::Tensor &variables,
+                                std::span<const int> atoms, int eflag, int vflag);
+    Charges equilibrated_charges(Member &member, const torch::Tensor &variables,
+                                 std::span<const int> atoms, int eflag, int vflag);
     void add_long_range(const equicalc_lammps::LongRange &long_range);
-    void add_charge_energy(int i, double energy);
+    void add_charge_energy(int row, double energy);
     void add_dipole(const equicalc_lammps::Dipole &dipole);
 
-    const equicalc::ModelInfo &info() const { return model_->info(); }
+    // How many cutoffs an atom sees: layers, and one more where charges flow along edges.
+    int depth() const;
+    bool model_is_loaded() const { return !members_.empty(); }
+    // Of the first model; all have the same cutoff, charge model and widths.
+    const equicalc::ModelInfo &info() const { return members_.front().model->info(); }
 
-    torch::ScalarType dtype_ = torch::kFloat64;
-    double total_charge_ = 0.0;
-    std::array<double, 3> field_{};     // V/angstrom
-    std::vector<int> species_of_type_;  // index 0 unused; -1: NULL
-    bigint numbered_at_ = -1;           // step of the neighbour list the graph's rows belong to
+    equicalc_lammps::StyleOptions options_;
+    equicalc_lammps::Units units_;
+    std::array<double, 3> field_in_volt() const;
+    bigint numbered_at_ = -1;  // step of the neighbour list the graph's rows belong to
 
-    std::shared_ptr<equicalc::Model> model_;
-    std::unique_ptr<equicalc::Evaluator> evaluator_;
+    std::vector<Member> members_;
+    std::unique_ptr<equicalc_lammps::Committee> committee_;
+    equicalc_lammps::AtomOutputs outputs_;
     std::unique_ptr<equicalc_lammps::AtomGraph> graph_;
     std::unique_ptr<equicalc_lammps::Halo> halo_;
-    // Models with charges only.
-    std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;
-    std::unique_ptr<equicalc_lammps::ChargeHistory> history_;
+    std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;  // of models with charges
 };
 
 }  // namespace LAMMPS_NS

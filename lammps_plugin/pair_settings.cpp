@@ -4,6 +4,7 @@
 #include "atom_graph.h"
 #include "charge_history.h"
 #include "collective_error.h"
+#include "committee.h"
 #include "coulomb.h"
 #include "dipole.h"
 #include "halo.h"
@@ -24,8 +25,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cctype>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -60,33 +62,21 @@ std::string widths(const std::vector<double> &sigmas) {
     return equal ? words.front() : joined(words);
 }
 
+// A chemical symbol, of this world or not, or NULL; everything else names a model.
+bool names_element(const std::string &word) {
+    const auto is = [&word](size_t k, int (*kind)(int)) {
+        return kind(static_cast<unsigned char>(word[k])) != 0;
+    };
+    const bool symbol = !word.empty() && word.size() <= 2 && is(0, std::isupper) &&
+                        (word.size() == 1 || is(1, std::islower));
+    return symbol || word == "NULL";
+}
+
 }  // namespace
 
 void PairEquicalc::settings(int narg, char **arg) {
-    dtype_ = torch::kFloat64;
-    total_charge_ = 0.0;
-    field_ = {};
-    for (int k = 0; k < narg;) {
-        const std::string key = arg[k];
-        const int n_values = std::min(narg - k - 1, key == "efield" ? 3 : 1);
-        const std::string value =
-            joined(std::vector<std::string>(arg + k + 1, arg + k + 1 + n_values));
-        if (key == "precision" && (value == "float64" || value == "float32")) {
-            dtype_ = value == "float64" ? torch::kFloat64 : torch::kFloat32;
-        } else if (key == "charge" && n_values == 1) {
-            total_charge_ = utils::numeric(FLERR, value, false, lmp);
-        } else if (key == "efield" && n_values == 3) {
-            for (int axis = 0; axis < 3; ++axis) {
-                field_[axis] = utils::numeric(FLERR, arg[k + 1 + axis], false, lmp);
-            }
-        } else {
-            error->all(FLERR, "pair_style equicalc does not understand '" + key +
-                                  (value.empty() ? "" : " " + value) +
-                                  "'. Type 'pair_style equicalc [precision float64|float32] "
-                                  "[charge Q] [efield Ex Ey Ez]'");
-        }
-        k += 1 + n_values;
-    }
+    options_ = StyleOptions::parse(lmp, narg, arg);
+    ghostneigh = options_.extended_ghosts ? 1 : 0;
 }
 
 void PairEquicalc::coeff(int narg, char **arg) {
@@ -95,19 +85,41 @@ void PairEquicalc::coeff(int narg, char **arg) {
                    "pair_coeff of pair_style equicalc needs a model and elements. Type 'pair_coeff "
                    "* * MODEL El1 El2 ...', for example 'pair_coeff * * kcl K Cl'");
     }
-    if (std::strcmp(update->unit_style, "metal") != 0) {
-        error->all(FLERR,
-                   std::string("pair_style equicalc needs eV and angstrom but found 'units ") +
-                       update->unit_style + "'. Type 'units metal' at the top of the input");
+    units_ = Units::of_deck(lmp);
+    const std::vector<std::string> words(arg + 2, arg + narg);
+    // The first word is a model; further ones are whatever does not look like an element.
+    const auto first_element = std::find_if(words.begin() + 1, words.end(), names_element);
+    members_.clear();
+    std::for_each(words.begin(), first_element, [this](const std::string &name) {
+        members_.push_back(load_model(name));
+        match_to_first(members_.back());
+    });
+    // One thread per rank unless OMP_NUM_THREADS or `package omp` say otherwise: ranks share cores.
+    at::set_num_threads(comm->nthreads);
+    log_style();
+    map_types({first_element, words.end()});
+    if (options_.deviation_every > 0 && members_.size() == 1) {
+        error->all(
+            FLERR,
+            "pair_style equicalc: found 'deviation " + std::to_string(options_.deviation_every) +
+                "' and one model, which does not deviate from itself. Type 'pair_coeff * * "
+                "MODEL MODEL ... El1 El2 ...' with several models, or 'pair_style equicalc'");
     }
-    load_model(arg[2]);
-    map_types(narg - 3, arg + 3);
-    graph_ = std::make_unique<AtomGraph>(lmp, info().cutoff, species_of_type_);
+    graph_ =
+        std::make_unique<AtomGraph>(lmp, units_, info().cutoff, members_.front().species_of_type);
     halo_ = std::make_unique<Halo>(lmp, this, *graph_);
+    committee_ = std::make_unique<Committee>(lmp, this);
     // LAMMPS sizes its buffers once: for the widest message, and for (rank, row) of the owner.
-    const auto bytes = static_cast<int64_t>(torch::elementSize(dtype_));
-    comm_reverse = Halo::buffer_size(info().exchange_width, bytes);
+    const auto bytes = static_cast<int64_t>(torch::elementSize(options_.dtype()));
+    int64_t width = 0;
+    for (const Member &member : members_) {
+        width = std::max(width, member.model->info().exchange_width);
+    }
+    comm_reverse = Halo::buffer_size(width, bytes);
     comm_forward = std::max(2, comm_reverse);
+    if (options_.deviation_every > 0) {
+        comm_reverse = std::max(3, comm_reverse);  // forces
+    }
     coulomb_.reset();
     require_possible_field();
     if (info().has_charges()) {
@@ -118,138 +130,158 @@ void PairEquicalc::coeff(int narg, char **arg) {
     }
 }
 
-void PairEquicalc::load_model(const std::string &path_or_name) {
+PairEquicalc::Member PairEquicalc::load_model(const std::string &path_or_name) const {
+    Member member;
     run_on_all_ranks(lmp, [&] {
         const std::string path = locate_model(path_or_name);
         equicalc::LoadOptions options;
-        options.dtype = dtype_;
-        model_ = equicalc::Model::load(path, options);
-        evaluator_ = std::make_unique<equicalc::Evaluator>(model_);
+        options.dtype = options_.dtype();
+        options.device = options_.device;
+        member.model = equicalc::Model::load(path, options);
+        member.evaluator = std::make_unique<equicalc::Evaluator>(member.model);
+        if (options_.extended_ghosts) {
+            member.weighted = std::make_unique<equicalc::WeightedEvaluation>(member.model);
+        }
     });
-    // One thread per rank unless OMP_NUM_THREADS or `package omp` say otherwise: ranks share cores.
-    at::set_num_threads(comm->nthreads);
-    log_model(path_or_name);
+    log_model(member, path_or_name);
+    return member;
 }
 
-void PairEquicalc::log_model(const std::string &path) const {
+// What a mean over models has to share: one graph of neighbours, one solver, one correction.
+void PairEquicalc::match_to_first(Member &member) const {
+    const equicalc::ModelInfo &first = info(), &other = member.model->info();
+    const auto require_same = [&](bool same, const std::string &what, const std::string &of_first,
+                                  const std::string &of_other) {
+        if (!same) {
+            error->all(FLERR, "the models of a committee must have the same " + what +
+                                  ", but model '" + first.name + "' has " + of_first +
+                                  " and model '" + other.name + "' has " + of_other +
+                                  ". Train them with the same configuration and other seeds");
+        }
+    };
+    require_same(first.cutoff == other.cutoff, "cutoff", shortest(first.cutoff),
+                 shortest(other.cutoff));
+    require_same(first.charge_model == other.charge_model, "charge_model",
+                 equicalc::name_of(first.charge_model), equicalc::name_of(other.charge_model));
+    require_same(first.dispersion == other.dispersion, "dispersion", "'" + first.dispersion + "'",
+                 "'" + other.dispersion + "'");
+    for (size_t k = 0; k < first.elements.size() && first.has_charges(); ++k) {
+        const auto found =
+            std::find(other.elements.begin(), other.elements.end(), first.elements[k]);
+        if (found != other.elements.end()) {
+            const double sigma = other.sigmas.at(found - other.elements.begin());
+            require_same(first.sigmas.at(k) == sigma, "Gaussian width of " + first.elements[k],
+                         shortest(first.sigmas.at(k)), shortest(sigma));
+        }
+    }
+}
+
+void PairEquicalc::log_model(const Member &member, const std::string &path) const {
     if (comm->me != 0) {
         return;
     }
-    std::string text = "equicalc model " + info().name + " (" + path + ")\n  elements " +
-                       joined(info().elements) + ", cutoff " + shortest(info().cutoff) +
-                       " angstrom, " + std::to_string(info().n_layers) + " layers, ";
-    if (info().has_charges()) {
-        text += std::string(equicalc::name_of(info().charge_model)) +
-                " charges of Gaussian width " + widths(info().sigmas) + " angstrom, total charge " +
-                shortest(total_charge_) + " e\n";
+    const equicalc::ModelInfo &model = member.model->info();
+    std::string text = "equicalc model " + model.name + " (" + path + ")\n  elements " +
+                       joined(model.elements) + ", cutoff " + shortest(model.cutoff) +
+                       " angstrom, " + std::to_string(model.n_layers) + " layers, ";
+    if (model.has_charges()) {
+        text += std::string(equicalc::name_of(model.charge_model)) + " charges of Gaussian width " +
+                widths(model.sigmas) + " angstrom, total charge " +
+                shortest(options_.total_charge / units_.charge) + " e\n";
     } else {
         text += "no charges\n";
     }
-    if (field_ != Vector{}) {
-        text += "  electric field " + shortest(field_[0]) + " " + shortest(field_[1]) + " " +
-                shortest(field_[2]) + " V/angstrom, without its part of the virial\n";
-    }
-    text += std::string("  precision ") + (dtype_ == torch::kFloat64 ? "float64" : "float32") +
-            ", " + std::to_string(comm->nthreads) + " thread(s) per MPI rank\n";
     utils::logmesg(lmp, text);
 }
 
-void PairEquicalc::map_types(int n_elements, char **elements) {
-    const std::string known = joined(info().elements);
-    if (n_elements != atom->ntypes) {
-        error->all(FLERR, "pair_coeff of pair_style equicalc names " + std::to_string(n_elements) +
-                              " elements but there are " + std::to_string(atom->ntypes) +
+void PairEquicalc::log_style() const {
+    if (comm->me != 0) {
+        return;
+    }
+    std::string text;
+    if (members_.size() > 1) {
+        text += "  mean of " + std::to_string(members_.size()) + " models";
+        text += options_.deviation_every > 0
+                    ? ", deviations every " + std::to_string(options_.deviation_every) + " steps\n"
+                    : "\n";
+    }
+    if (options_.extended_ghosts) {
+        text += "  ghosts as far as " + std::to_string(depth()) +
+                " cutoffs instead of an exchange between layers\n";
+    }
+    const auto &field = options_.field;
+    if (options_.has_field()) {
+        text += "  electric field " + shortest(field[0]) + " " + shortest(field[1]) + " " +
+                shortest(field[2]) + ", without its part of the virial\n";
+    }
+    text += "  precision " + options_.precision;
+    if (options_.dtype() != torch::kFloat64) {
+        text += " (the network; geometry, sums of energies and Coulomb energy in float64)";
+    }
+    text += ", " + std::to_string(comm->nthreads) + " thread(s) per MPI rank\n";
+    utils::logmesg(lmp, text);
+}
+
+void PairEquicalc::map_types(const std::vector<std::string> &elements) {
+    if (static_cast<int>(elements.size()) != atom->ntypes) {
+        error->all(FLERR, "pair_coeff of pair_style equicalc names " +
+                              std::to_string(elements.size()) + " elements but there are " +
+                              std::to_string(atom->ntypes) +
                               " atom types. After the model, type one element or NULL per type; "
                               "model '" +
-                              info().name + "' knows " + known);
+                              info().name + "' knows " + joined(info().elements));
     }
-    species_of_type_.assign(atom->ntypes + 1, -1);
+    for (Member &member : members_) {
+        map_types_of(member, elements);
+    }
+    allocate();
+}
+
+void PairEquicalc::map_types_of(Member &member, const std::vector<std::string> &elements) const {
+    const equicalc::ModelInfo &model = member.model->info();
+    const std::string known = joined(model.elements);
+    std::vector<int64_t> from_first(info().elements.size(), 0);
+    member.species_of_type.assign(atom->ntypes + 1, -1);
     for (int type = 1; type <= atom->ntypes; ++type) {
-        const std::string element = elements[type - 1];
-        const auto found = std::find(info().elements.begin(), info().elements.end(), element);
-        if (found != info().elements.end()) {
-            species_of_type_[type] = static_cast<int>(found - info().elements.begin());
+        const std::string &element = elements[type - 1];
+        const auto found = std::find(model.elements.begin(), model.elements.end(), element);
+        if (found != model.elements.end()) {
+            const auto species = static_cast<int>(found - model.elements.begin());
+            member.species_of_type[type] = species;
+            from_first.at(members_.front().species_of_type[type]) = species;
         } else if (element != "NULL") {
-            error->all(FLERR, "model '" + info().name + "' does not know the element '" + element +
+            error->all(FLERR, "model '" + model.name + "' does not know the element '" + element +
                                   "' of atom type " + std::to_string(type) + "; it knows " + known +
                                   ". Choose one of them, or NULL for atoms without this potential");
         }
     }
-    if (std::all_of(species_of_type_.begin(), species_of_type_.end(),
-                    [](int s) { return s < 0; })) {
+    if (std::all_of(member.species_of_type.begin(), member.species_of_type.end(),
+                    [](int species) { return species < 0; })) {
         error->all(FLERR,
                    "pair_coeff of pair_style equicalc maps every atom type to NULL; model '" +
-                       info().name + "' knows " + known);
+                       model.name + "' knows " + known);
     }
+    if (&member != &members_.front()) {
+        member.species = torch::tensor(from_first, torch::kInt64);
+    }
+}
+
+void PairEquicalc::allocate() {
     const int n = atom->ntypes + 1;
     if (allocated == 0) {
         memory->create(setflag, n, n, "pair:setflag");
         memory->create(cutsq, n, n, "pair:cutsq");
+        memory->create(cutghost, n, n, "pair:cutghost");
         allocated = 1;
     }
     // On its own the style answers for all types; under `hybrid` not for those mapped to NULL.
     const bool alone = !utils::strmatch(force->pair_style, "^hybrid");
+    const std::vector<int> &species = members_.front().species_of_type;
     for (int i = 1; i < n; ++i) {
         for (int j = 1; j < n; ++j) {
-            const bool mapped = species_of_type_[i] >= 0 && species_of_type_[j] >= 0;
+            const bool mapped = species[i] >= 0 && species[j] >= 0;
             setflag[i][j] = alone || mapped ? 1 : 0;
-            cutsq[i][j] = 0.0;
-        }
-    }
-}
-
-void PairEquicalc::require_settings_of_charged_model() const {
-    if (atom->q_flag == 0) {
-        error->all(FLERR, "model '" + info().name +
-                              "' has charges but the atoms have none: found 'atom_style " +
-                              atom->atom_style + "'. Type 'atom_style charge' instead");
-    }
-    if (force->dielectric != 1.0) {
-        error->all(FLERR, "pair_style equicalc was fitted with dielectric constant 1, found " +
-                              shortest(force->dielectric) + ". Type 'dielectric 1.0'");
-    }
-}
-
-void PairEquicalc::require_possible_field() const {
-    if (field_ == Vector{}) {
-        return;
-    }
-    const std::string found = "found 'efield " + shortest(field_[0]) + " " + shortest(field_[1]) +
-                              " " + shortest(field_[2]) + "', but ";
-    if (!info().has_charges()) {
-        error->all(FLERR, found + "model '" + info().name +
-                              "' has no charges. Remove it: type 'pair_style equicalc'");
-    }
-    const bool polar = info().charge_model == equicalc::ChargeModel::fixed ||
-                       info().charge_model == equicalc::ChargeModel::transferred;
-    // Rows of h: the cell vectors (xprd, 0, 0), (xy, yprd, 0), (xz, yz, zprd).
-    const double *h = domain->h;
-    const double along[3] = {h[0] * field_[0], h[5] * field_[0] + h[1] * field_[1],
-                             h[4] * field_[0] + h[3] * field_[1] + h[2] * field_[2]};
-    const int periodic[3] = {domain->xperiodic, domain->yperiodic, domain->zperiodic};
-    for (int k = 0; k < 3 && !polar; ++k) {
-        if (periodic[k] != 0 && std::abs(along[k]) > 1e-12) {
-            error->all(FLERR, found + equicalc::name_of(info().charge_model) +
-                                  " charges have no polarisation along the periodic direction " +
-                                  "xyz"[k] +
-                                  ". Type 'boundary f f f' for a cluster, or use a "
-                                  "model with charge_model: fixed or transferred");
-        }
-    }
-}
-
-void PairEquicalc::refuse_fixes_in_field() const {
-    for (const Fix *fix : modify->get_fix_list()) {
-        if ((fix->box_change & ~Fix::BOX_CHANGE_DOMAIN) != 0 && field_ != Vector{}) {
-            error->all(FLERR, std::string("fix ") + fix->id + " (" + fix->style +
-                                  ") changes the box, but pair_style equicalc adds nothing to the "
-                                  "virial for its electric field. Type 'unfix " +
-                                  fix->id + "' and, for example, 'fix 1 all nvt temp 300 300 0.1'");
-        }
-        if (utils::strmatch(fix->style, "^efield") && comm->me == 0) {
-            error->warning(FLERR, std::string("fix ") + fix->id +
-                                      " (efield) leaves out how the charges of the model respond. "
-                                      "Type 'pair_style equicalc efield Ex Ey Ez' instead");
+            cutsq[i][j] = cutghost[i][j] = 0.0;
         }
     }
 }
@@ -265,24 +297,13 @@ void PairEquicalc::give_nominal_charges() {
         return;
     }
     for (int i = 0; i < atom->nlocal; ++i) {
-        const int species = species_of_type_[atom->type[i]];
-        atom->q[i] = species < 0 ? 0.0 : info().nominal_charges.at(species);
+        const int species = members_.front().species_of_type[atom->type[i]];
+        atom->q[i] = species < 0 ? 0.0 : units_.charge * info().nominal_charges.at(species);
     }
-}
-
-// A model that was trained on what a D3 correction leaves over is wrong without it.
-void PairEquicalc::require_dispersion() const {
-    if (info().dispersion.empty() || force->pair_match("^dispersion/d3", 0) != nullptr) {
-        return;
-    }
-    error->all(FLERR, "model " + info().name + " needs its D3 dispersion correction. Type " +
-                          "'pair_style hybrid/overlay equicalc dispersion/d3 " + info().dispersion +
-                          " 31.75 21.17', then 'pair_coeff * * equicalc MODEL El1 ...' and " +
-                          "'pair_coeff * * dispersion/d3 El1 ...'");
 }
 
 void PairEquicalc::init_style() {
-    if (!model_) {
+    if (!model_is_loaded()) {
         error->all(FLERR,
                    "pair_style equicalc has no model yet. Type 'pair_coeff * * MODEL El1 El2 ...'");
     }
@@ -303,17 +324,31 @@ void PairEquicalc::init_style() {
                    "out. Type 'special_bonds lj/coul 1.0 1.0 1.0'");
     }
     require_dispersion();
+    refuse_pair_energies();
     // under hybrid styles LAMMPS sizes its buffers by the hybrid style, which asked before the
     // model was known
     force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
     force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
-    neighbor->add_request(this, NeighConst::REQ_FULL);
+    require_centroid_virials();
+    neighbor->add_request(
+        this, NeighConst::REQ_FULL | (options_.extended_ghosts ? NeighConst::REQ_GHOST : 0));
+    if (options_.extended_ghosts) {
+        if (comm->mode != Comm::SINGLE) {
+            error->all(FLERR,
+                       "pair_style equicalc: 'ghosts extended' sets one cutoff for all ghosts, "
+                       "found 'comm_modify mode multi'. Type 'comm_modify mode single'");
+        }
+        // what `comm_modify cutoff` sets
+        const double reach = depth() * units_.length * info().cutoff + neighbor->skin;
+        comm->cutghostuser = std::max(comm->cutghostuser, reach);
+    }
     numbered_at_ = -1;
     if (!coulomb_) {
         return;
     }
     require_settings_of_charged_model();
     require_possible_field();
+    refuse_other_charges();
     refuse_fixes_in_field();
     coulomb_->init_run();
     if (force->kspace != nullptr) {
@@ -337,11 +372,15 @@ double PairEquicalc::init_one(int i, int j) {
         error->all(FLERR, "pair_style equicalc: types " + std::to_string(i) + " and " +
                               std::to_string(j) + " have no pair_coeff");
     }
-    const bool mapped = species_of_type_[i] >= 0 && species_of_type_[j] >= 0;
+    const std::vector<int> &species = members_.front().species_of_type;
+    const bool mapped = species[i] >= 0 && species[j] >= 0;
     if (!mapped) {
+        cutghost[i][j] = cutghost[j][i] = 0.0;
         return 0.0;
     }
-    return coulomb_ ? std::max(info().cutoff, coulomb_->range(i, j)) : info().cutoff;
+    const double cutoff = units_.length * info().cutoff;
+    cutghost[i][j] = cutghost[j][i] = cutoff;
+    return coulomb_ ? std::max(cutoff, coulomb_->range(i, j)) : cutoff;
 }
 
 // KSPACE styles ask for `cut_coul` at the start of their init, before they look at the charges and
@@ -349,7 +388,7 @@ double PairEquicalc::init_one(int i, int j) {
 // need from the model is set here; kspace_style may then come before or after pair_style.
 void *PairEquicalc::extract(const char *name, int &dimension) {
     dimension = 0;
-    if (std::strcmp(name, "cut_coul") != 0 || !model_) {
+    if (std::strcmp(name, "cut_coul") != 0 || !model_is_loaded()) {
         return nullptr;
     }
     if (!coulomb_) {

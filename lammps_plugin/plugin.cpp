@@ -1,4 +1,5 @@
-// Entry point of equicalcplugin.so: tells LAMMPS that `pair_style equicalc` exists.
+// Entry point of equicalcplugin.so: tells LAMMPS which styles exist.
+#include "compute_equicalc_atom.h"
 #include "pair_equicalc.h"
 
 #include "comm.h"
@@ -18,13 +19,19 @@ struct PluginRecord {
     const char *name;
     const char *info;
     const char *author;
-    void *(*creator)(void *);
+    void *creator;
     void *handle;
 };
 using RegisterFunction = void (*)(PluginRecord *, void *);
 
 void *create_pair(void *lammps) {
     return new LAMMPS_NS::PairEquicalc(static_cast<LAMMPS_NS::LAMMPS *>(lammps));
+}
+
+// Computes are made from the words of their command.
+void *create_compute(void *lammps, int n_words, char **words) {
+    return new LAMMPS_NS::ComputeEquicalcAtom(static_cast<LAMMPS_NS::LAMMPS *>(lammps), n_words,
+                                              words);
 }
 
 }  // namespace
@@ -46,12 +53,21 @@ extern "C" [[gnu::visibility("default")]] void lammpsplugin_init(void *lammps, v
         return;
     }
 #endif
-    PluginRecord record{lmp->version,
-                        "pair",
-                        "equicalc",
-                        "equivariant potential with learned charges, pair_style equicalc",
-                        "the equicalc developers",
-                        &create_pair,
-                        handle};
-    reinterpret_cast<RegisterFunction>(register_function)(&record, lammps);
+    const auto register_style = reinterpret_cast<RegisterFunction>(register_function);
+    PluginRecord pair{lmp->version,
+                      "pair",
+                      "equicalc",
+                      "equivariant potential with learned charges, pair_style equicalc",
+                      "the equicalc developers",
+                      reinterpret_cast<void *>(&create_pair),
+                      handle};
+    register_style(&pair, lammps);
+    PluginRecord compute{lmp->version,
+                         "compute",
+                         "equicalc/atom",
+                         "charges, energies and deviations of atoms, compute equicalc/atom",
+                         "the equicalc developers",
+                         reinterpret_cast<void *>(&create_compute),
+                         handle};
+    register_style(&compute, lammps);
 }

@@ -19,11 +19,11 @@ struct Moments {
     double charge = 0.0, dipole = 0.0, second = 0.0;
 };
 
-Moments sum_moments(LAMMPS_NS::LAMMPS *lmp, std::span<const int> atoms,
+Moments sum_moments(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::span<const int> atoms,
                     std::span<const double> charges) {
     double local[3] = {0.0, 0.0, 0.0}, total[3];
     for (size_t k = 0; k < atoms.size(); ++k) {
-        const double z = lmp->atom->x[atoms[k]][2];
+        const double z = units.angstrom() * lmp->atom->x[atoms[k]][2];
         local[0] += charges[k];
         local[1] += charges[k] * z;
         local[2] += charges[k] * z * z;
@@ -34,13 +34,15 @@ Moments sum_moments(LAMMPS_NS::LAMMPS *lmp, std::span<const int> atoms,
 
 }  // namespace
 
-void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, double splitting, std::span<const int> atoms,
-                      std::span<const double> charges, LongRange &result) {
+void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, const Units &units, double splitting,
+                      std::span<const int> atoms, std::span<const double> charges,
+                      LongRange &result) {
     const auto *domain = lmp->domain;
     const bool slab = lmp->force->kspace->slabflag != 0;
-    const double height = domain->zprd * (slab ? lmp->force->kspace->slab_volfactor : 1.0);
-    const double volume = domain->xprd * domain->yprd * height;
-    const auto [charge, dipole, second] = sum_moments(lmp, atoms, charges);
+    const double scale = units.angstrom();
+    const double height = scale * domain->zprd * (slab ? lmp->force->kspace->slab_volfactor : 1.0);
+    const double volume = scale * domain->xprd * scale * domain->yprd * height;
+    const auto [charge, dipole, second] = sum_moments(lmp, units, atoms, charges);
 
     // Energies per volume factor; the virial of E ~ 1/V is E along every axis, and along z a slab
     // energy also grows with the square of the height.
@@ -53,7 +55,7 @@ void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, double splitting, std::span<const 
         result.virial[axis] += background_energy + (axis < 2 ? slab_energy : -slab_energy);
     }
     for (size_t k = 0; k < result.atom_virials.size(); ++k) {
-        const double z = lmp->atom->x[atoms[k]][2];
+        const double z = units.angstrom() * lmp->atom->x[atoms[k]][2];
         const double background_share = background * charges[k] * charge;
         const double slab_share =
             slab_factor * charges[k] *

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "long_range.h"
+#include "units.h"
 
 #include <span>
 
@@ -17,7 +18,8 @@ namespace equicalc_lammps {
 //   the slab correction          E = 2 pi k (M^2 - Q S - Q^2 L^2 / 12) / V
 // with total charge Q = sum q, M = sum q z, S = sum q z^2, L and V the height and volume of the
 // box including the empty part of a slab, g the splitting parameter (1/angstrom). Collective.
-void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, double splitting, std::span<const int> atoms,
-                      std::span<const double> charges, LongRange &result);
+void add_volume_terms(LAMMPS_NS::LAMMPS *lmp, const Units &units, double splitting,
+                      std::span<const int> atoms, std::span<const double> charges,
+                      LongRange &result);
 
 }  // namespace equicalc_lammps

@@ -39,8 +39,9 @@ Taper taper(double r, double range) {
 
 }  // namespace
 
-WidthPairs::WidthPairs(LAMMPS_NS::LAMMPS *lmp, std::vector<double> sigma_of_type)
-    : Pointers(lmp), sigma_of_type_(std::move(sigma_of_type)) {
+WidthPairs::WidthPairs(LAMMPS_NS::LAMMPS *lmp, const Units &units,
+                       std::vector<double> sigma_of_type)
+    : Pointers(lmp), units_(units), sigma_of_type_(std::move(sigma_of_type)) {
     const size_t n = sigma_of_type_.size();
     widest_ = *std::max_element(sigma_of_type_.begin() + 1, sigma_of_type_.end());
     splitting_ = 1.0 / (2.0 * widest_);
@@ -81,7 +82,7 @@ WidthPairs::Pair WidthPairs::at_distance(const Kernel &kernel, double r) const {
     const double h = (std::erfc(splitting_ * r) - std::erfc(kernel.c * r)) / r;
     const double field = field_of_complement(splitting_, r) - field_of_complement(kernel.c, r);
     const auto [value, slope] = taper(r, kernel.range);
-    return {0, 0, 0, kCoulomb * h * value, kCoulomb * (field * value - h * slope / r)};
+    return {0, 0, {}, kCoulomb * h * value, kCoulomb * (field * value - h * slope / r)};
 }
 
 void WidthPairs::find(const LAMMPS_NS::NeighList &list, std::span<const int> atoms,
@@ -96,12 +97,15 @@ void WidthPairs::find(const LAMMPS_NS::NeighList &list, std::span<const int> ato
                 continue;
             }
             const Kernel &shape = kernel(atom->type[i], atom->type[j]);
-            const double d[3] = {x[i][0] - x[j][0], x[i][1] - x[j][1], x[i][2] - x[j][2]};
+            double d[3];
+            for (int axis = 0; axis < 3; ++axis) {
+                d[axis] = units_.angstrom() * (x[i][axis] - x[j][axis]);
+            }
             const double r_squared = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
             if (r_squared < shape.range * shape.range) {
                 Pair pair = at_distance(shape, std::sqrt(r_squared));
                 pair.row = static_cast<int>(row);
-                pair.atom = j;
+                std::copy_n(d, 3, pair.d);
                 pair.other_row = row_of_atom[j];
                 pairs_.push_back(pair);
             }
@@ -128,10 +132,9 @@ void WidthPairs::add(std::span<const double> charges, std::span<const int> atoms
         result.atom_energies[pair.row] += energy;
         sums[0] += energy;
         const double strength = charges[pair.row] * charges[pair.other_row] * pair.field;
-        double d[3];
+        const double *d = pair.d;
         for (int axis = 0; axis < 3; ++axis) {
-            d[axis] = atom->x[i][axis] - atom->x[pair.atom][axis];
-            atom->f[i][axis] += strength * d[axis];
+            atom->f[i][axis] += units_.force() * strength * d[axis];
         }
         const double products[6] = {d[0] * d[0], d[1] * d[1], d[2] * d[2],
                                     d[0] * d[1], d[0] * d[2], d[1] * d[2]};

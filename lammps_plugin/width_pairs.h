@@ -11,6 +11,7 @@
 #pragma once
 
 #include "long_range.h"
+#include "units.h"
 
 #include "pointers.h"
 
@@ -26,7 +27,7 @@ namespace equicalc_lammps {
 class WidthPairs : protected LAMMPS_NS::Pointers {
   public:
     // Widths in angstrom of atom types 1, 2, ... (entry 0 unused; 0: a type without charge).
-    WidthPairs(LAMMPS_NS::LAMMPS *lmp, std::vector<double> sigma_of_type);
+    WidthPairs(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::vector<double> sigma_of_type);
 
     // From the accuracy of the KSPACE style relative to the force between two charges e at 1
     // angstrom: the taper begins where the force of h falls below it.
@@ -54,14 +55,16 @@ class WidthPairs : protected LAMMPS_NS::Pointers {
         double range = 0.0;
     };
     struct Pair {
-        int row, atom, other_row;  // `atom` is the LAMMPS index of the other atom
-        double potential, field;   // k h(r) and -(1/r) d/dr of it
+        int row, other_row;
+        double d[3];              // from the other atom to that of the row, angstrom
+        double potential, field;  // k h(r) and -(1/r) d/dr of it
     };
     const Kernel &kernel(int type, int other) const {
         return kernels_[type * sigma_of_type_.size() + other];
     }
     Pair at_distance(const Kernel &kernel, double r) const;
 
+    Units units_;
     std::vector<double> sigma_of_type_;
     std::vector<Kernel> kernels_;
     std::vector<Pair> pairs_;

@@ -37,7 +37,7 @@ def assert_says(text, *words):
             "kspace_modify gewald 0.3\nrun 0",
             ["kspace_modify gewald 0.3", "kspace_modify gewald 0"],
         ),
-        ("units metal", "units real", ["found 'units real'", "Type 'units metal'"]),
+        ("units metal", "units cgs", ["found 'units cgs'", "Type 'units metal'"]),
         ("units metal", "units metal\nnewton off", ["newton off", "Type 'newton on'"]),
         ("units metal", "units metal\ndielectric 2.0", ["Type 'dielectric 1.0'"]),
         ("equicalc \n", "equicalc precision half\n", ["precision half", "float64|float32"]),

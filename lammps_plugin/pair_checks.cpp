@@ -1,0 +1,178 @@
+// What the pair style cannot do together with other commands of the deck, and what to type instead.
+#include "pair_equicalc.h"
+
+#include "dipole.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "compute.h"
+#include "domain.h"
+#include "error.h"
+#include "fix.h"
+#include "force.h"
+#include "modify.h"
+#include "utils.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <string>
+
+using namespace LAMMPS_NS;
+using namespace equicalc_lammps;
+
+namespace {
+
+std::string shortest(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", value);
+    return text;
+}
+
+}  // namespace
+
+void PairEquicalc::require_settings_of_charged_model() const {
+    if (atom->q_flag == 0) {
+        error->all(FLERR, "model '" + info().name +
+                              "' has charges but the atoms have none: found 'atom_style " +
+                              atom->atom_style + "'. Type 'atom_style charge' instead");
+    }
+    if (force->dielectric != 1.0) {
+        error->all(FLERR, "pair_style equicalc was fitted with dielectric constant 1, found " +
+                              shortest(force->dielectric) + ". Type 'dielectric 1.0'");
+    }
+}
+
+void PairEquicalc::require_possible_field() const {
+    if (!options_.has_field()) {
+        return;
+    }
+    const auto &field = options_.field;
+    const std::string found = "found 'efield " + shortest(field[0]) + " " + shortest(field[1]) +
+                              " " + shortest(field[2]) + "', but ";
+    if (!info().has_charges()) {
+        error->all(FLERR, found + "model '" + info().name +
+                              "' has no charges. Remove it: type 'pair_style equicalc'");
+    }
+    const bool polar = info().charge_model == equicalc::ChargeModel::fixed ||
+                       info().charge_model == equicalc::ChargeModel::transferred;
+    // Rows of h: the cell vectors (xprd, 0, 0), (xy, yprd, 0), (xz, yz, zprd).
+    const double *h = domain->h;
+    const double along[3] = {h[0] * field[0], h[5] * field[0] + h[1] * field[1],
+                             h[4] * field[0] + h[3] * field[1] + h[2] * field[2]};
+    const int periodic[3] = {domain->xperiodic, domain->yperiodic, domain->zperiodic};
+    for (int k = 0; k < 3 && !polar; ++k) {
+        if (periodic[k] != 0 && std::abs(along[k]) > 1e-12 * units_.field * units_.length) {
+            error->all(FLERR, found + equicalc::name_of(info().charge_model) +
+                                  " charges have no polarisation along the periodic direction " +
+                                  "xyz"[k] +
+                                  ". Type 'boundary f f f' for a cluster, or use a "
+                                  "model with charge_model: fixed or transferred");
+        }
+    }
+}
+
+void PairEquicalc::refuse_fixes_in_field() const {
+    for (const Fix *fix : modify->get_fix_list()) {
+        if ((fix->box_change & ~Fix::BOX_CHANGE_DOMAIN) != 0 && options_.has_field()) {
+            error->all(FLERR, std::string("fix ") + fix->id + " (" + fix->style +
+                                  ") changes the box, but pair_style equicalc adds nothing to the "
+                                  "virial for its electric field. Type 'unfix " +
+                                  fix->id + "' and, for example, 'fix 1 all nvt temp 300 300 0.1'");
+        }
+        if (utils::strmatch(fix->style, "^efield") && comm->me == 0) {
+            error->warning(FLERR, std::string("fix ") + fix->id +
+                                      " (efield) leaves out how the charges of the model respond. "
+                                      "Type 'pair_style equicalc efield Ex Ey Ez' instead");
+        }
+    }
+}
+
+// A model that was trained on what a D3 correction leaves over is wrong without it.
+void PairEquicalc::require_dispersion() const {
+    if (info().dispersion.empty() || force->pair_match("^dispersion/d3", 0) != nullptr) {
+        return;
+    }
+    error->all(FLERR, "model " + info().name + " needs its D3 dispersion correction. Type " +
+                          "'pair_style hybrid/overlay equicalc dispersion/d3 " + info().dispersion +
+                          " 31.75 21.17', then 'pair_coeff * * equicalc MODEL El1 ...' and " +
+                          "'pair_coeff * * dispersion/d3 El1 ...'");
+}
+
+// Charges are results of the model: whoever else sets them would be overruled at every step.
+void PairEquicalc::refuse_other_charges() const {
+    constexpr std::array<const char *, 4> setters{"^qeq", "^acks2", "^qtpie", "^electrode"};
+    for (const Fix *fix : modify->get_fix_list()) {
+        const bool sets_charges = std::any_of(
+            setters.begin(), setters.end(),
+            [fix](const char *pattern) { return utils::strmatch(fix->style, pattern) != 0; });
+        if (sets_charges) {
+            error->all(FLERR, std::string("fix ") + fix->id + " (" + fix->style +
+                                  ") sets the charges of atoms, which model '" + info().name +
+                                  "' predicts itself. Type 'unfix " + fix->id +
+                                  "'; a model with charge_model: equilibrated equilibrates them");
+        }
+    }
+}
+
+void PairEquicalc::compute_inner() {
+    error->all(FLERR,
+               "pair_style equicalc has no inner, middle and outer part: its energies belong to "
+               "whole neighbourhoods. Type 'pair' and one level instead, for example 'run_style "
+               "respa 2 4 bond 1 pair 2'");
+}
+
+// See pair_heat.cpp.
+void PairEquicalc::require_centroid_virials() const {
+    const auto computes = [this](const char *pattern) {
+        return modify->get_compute_by_style(pattern);
+    };
+    if (!computes("^heat/flux").empty() && computes("^centroid/stress/atom").empty() &&
+        comm->me == 0) {
+        error->warning(FLERR,
+                       "compute heat/flux with the six numbers of stress/atom is not the energy "
+                       "current of pair_style equicalc. Type 'compute ID all centroid/stress/atom "
+                       "NULL virial' and give its ID to heat/flux");
+    }
+    for (const Compute *compute : computes("^centroid/stress/atom")) {
+        const std::string found =
+            std::string("compute ") + compute->id + " (" + compute->style + "): ";
+        if (depth() > 1 && !options_.extended_ghosts) {
+            error->all(FLERR, found + "energies of model '" + info().name + "' reach over " +
+                                  std::to_string(depth()) +
+                                  " cutoffs, which one atom's virial needs to see at once. Type "
+                                  "'pair_style equicalc ghosts extended'");
+        }
+        if (info().charge_model != equicalc::ChargeModel::none &&
+            info().charge_model != equicalc::ChargeModel::fixed) {
+            error->all(FLERR,
+                       found + "charges that respond to their surroundings (charge_model: " +
+                           equicalc::name_of(info().charge_model) +
+                           ") carry energy over long distances, for which KSPACE styles have no "
+                           "number per atom. Use a model with charge_model: none or fixed, or "
+                           "'uncompute " +
+                           compute->id + "'");
+        }
+    }
+}
+
+// Energies of neighbourhoods are not sums over pairs.
+void PairEquicalc::refuse_pair_energies() const {
+    constexpr std::array<const char *, 2> users{"^group/group", "^pair/local"};
+    for (const Compute *compute : modify->get_compute_list()) {
+        const bool needs_pairs =
+            std::any_of(users.begin(), users.end(), [compute](const char *pattern) {
+                return utils::strmatch(compute->style, pattern) != 0;
+            });
+        if (needs_pairs) {
+            error->all(FLERR,
+                       std::string("compute ") + compute->id + " (" + compute->style +
+                           ") needs the energies of pairs of atoms, but those of pair_style "
+                           "equicalc belong to whole neighbourhoods. Type 'uncompute " +
+                           compute->id +
+                           "'; 'compute ID all pe/atom' gives energies of atoms, and the energy "
+                           "between groups is a difference of runs with and without one of them");
+        }
+    }
+}

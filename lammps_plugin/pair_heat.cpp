@@ -1,0 +1,70 @@
+// The virial of each atom with which `compute heat/flux` gives the energy current
+//   J = d/dt sum_i r_i E_i = sum_i E_i v_i + sum_i W_i v_i.
+// For energies U_j of neighbourhoods (Fan et al., Phys. Rev. B 92, 094301 (2015), eq. 21; for
+// message passing Langer et al., Phys. Rev. B 108, L100302 (2023))
+//   W_k = sum_j (r_j - r_k) (x) dU_j/dr_k,
+// where r_j - r_k goes to the very image of atom k that U_j sees. With edges e = (receiver i <-
+// sender k) and the moments M_e = sum_j (r_j - r_i) (x) dU_j/dr_e of their gradients g_e this is a
+// share of every edge for both of its atoms:
+//   W_i -= M_e,   W_k += M_e - r_e (x) g_e,
+// and all shares sum to the virial of the whole. With one layer U_j depends on edges to its own
+// atom alone, and M_e = 0. With more, three backward passes give sum_j r_j dU_j/dr_e: they need
+// every image of an atom to be a row of its own (ghosts extended).
+#include "pair_equicalc.h"
+
+#include "atom_graph.h"
+
+#include "atom.h"
+
+#include <array>
+#include <vector>
+
+using namespace LAMMPS_NS;
+using namespace equicalc_lammps;
+
+namespace {
+
+// LAMMPS' order of nine components: xx yy zz xy xz yz yx zx zy, first index that of the position.
+constexpr std::array<std::array<int, 3>, 3> kPlace{{{0, 3, 4}, {6, 1, 5}, {7, 8, 2}}};
+
+}  // namespace
+
+void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &graph,
+                                        const torch::Tensor &edge_gradients) {
+    const bool has_moments = depth() > 1;
+    std::array<torch::Tensor, 3> moments;
+    torch::Tensor positions;  // of the rows, angstrom
+    if (has_moments) {
+        positions = torch::empty({graph_->n_rows(), 3}, torch::kFloat64);
+        auto rows = positions.accessor<double, 2>();
+        for (int64_t row = 0; row < graph_->n_rows(); ++row) {
+            for (int axis = 0; axis < 3; ++axis) {
+                rows[row][axis] = units_.angstrom() * atom->x[graph_->atom_of_row()[row]][axis];
+            }
+        }
+        for (int axis = 0; axis < 3; ++axis) {
+            const torch::Tensor own = positions.select(1, axis).narrow(0, 0, graph_->n_local());
+            moments[axis] = member.weighted->gradient(weights_of_own_rows(own.contiguous()), {});
+        }
+    }
+    const int64_t n_edges = graph.edge_index.size(1);
+    const int64_t *receivers = graph.edge_index.data_ptr<int64_t>();
+    const int64_t *senders = receivers + n_edges;
+    const double *vectors = graph.edge_vectors.data_ptr<double>();
+    const double *gradients = edge_gradients.data_ptr<double>();
+    for (int64_t edge = 0; edge < n_edges; ++edge) {
+        double *of_receiver = cvatom[graph_->atom_of_row()[receivers[edge]]];
+        double *of_sender = cvatom[graph_->atom_of_row()[senders[edge]]];
+        for (int a = 0; a < 3; ++a) {
+            const double *sums = has_moments ? moments[a].data_ptr<double>() + 3 * edge : nullptr;
+            const double r =
+                has_moments ? positions.data_ptr<double>()[3 * receivers[edge] + a] : 0.0;
+            for (int b = 0; b < 3; ++b) {
+                const double g = gradients[3 * edge + b];
+                const double moment = has_moments ? sums[b] - r * g : 0.0;
+                of_receiver[kPlace[a][b]] -= units_.energy * moment;
+                of_sender[kPlace[a][b]] += units_.energy * (moment - vectors[3 * edge + a] * g);
+            }
+        }
+    }
+}
