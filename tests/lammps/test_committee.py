@@ -70,14 +70,16 @@ run 0
     }
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("kind", ["none", "predicted", "transferred", "equilibrated"])
+@pytest.mark.parametrize(
+    ("kind", "ranks"),
+    [("none", 2), ("predicted", 1), ("predicted", 4), ("transferred", 2), ("equilibrated", 2)],
+)
 def test_committee_agrees_with_ase(bench, committee, kind, ranks):
     atoms, models = bench.salt(), committee(kind)
     expected = from_ase(atoms, models)
     found = from_lammps(bench, atoms, models, ranks, charged=kind != "none")
     deviations = expected["forces_deviation"]
-    assert deviations.min() > 1e-3
+    assert deviations.min() > 1e-5
     assert abs(found["energy"] - expected["energy"]) / len(atoms) < LIMITS["energy"]
     assert np.abs(found["forces"] - expected["forces"]).max() < LIMITS["forces"]
     assert np.abs(found["charges"] - expected["charges"]).max() < LIMITS["charges"]
@@ -94,11 +96,10 @@ def test_committee_of_a_cluster_agrees_with_ase(bench, committee):
     assert np.abs(found["deviations"] - expected["forces_deviation"]).max() < LIMITS["forces"]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_pressure_of_a_committee_is_the_mean(bench, committee, ranks):
+def test_pressure_of_a_committee_is_the_mean(bench, committee):
     atoms, models = bench.salt((2, 1, 1)), committee("predicted")
     alone = [bench.from_lammps(atoms, model)["stress"] for model in models]
-    found = bench.from_lammps(atoms, " ".join(map(str, models)), ranks=ranks)
+    found = bench.from_lammps(atoms, " ".join(map(str, models)), ranks=2)
     assert np.abs(found["stress"] - np.mean(alone, axis=0)).max() < 1e-12
 
 

@@ -30,8 +30,10 @@ def assert_same(bench, found, expected):
         assert deviation < LIMITS[key], f"{key} differ by {deviation:.1e}"
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("name", CHARGE_MODELS)
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [*((name, 2) for name in CHARGE_MODELS), ("transferred", 1), ("transferred", 4)],
+)
 def test_extended_ghosts_give_what_the_exchange_gives(bench, model_of, name, ranks):
     atoms, model = bench.skewed_salt(), model_of(name)
     expected = evaluate(bench, atoms, model, "exchange", kspace="ewald 1.0e-8")
