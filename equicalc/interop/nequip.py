@@ -1,7 +1,7 @@
 """NequIP networks (Batzner et al., Nat. Commun. 13, 2453 (2022)) as networks of ours.
 
-Checkpoints (``.ckpt``) and packages (``.nequip.zip``) of nequip 0.7 and later are read without that
-package, see `equicalc.interop.pickled`.
+Checkpoints (``.ckpt``) and packages (``.nequip.zip``), as nequip 0.19 writes them, are read without
+that package, see `equicalc.interop.pickled`.
 """
 
 from __future__ import annotations

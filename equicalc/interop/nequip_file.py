@@ -79,7 +79,7 @@ class NequipModel:
         """Return a weight in float64; an error says which is missing."""
         if name not in self.weights:
             raise ModelFileError(
-                f"'{self.path}' has no weights {name!r}; expected a network of nequip 0.7 or later"
+                f"'{self.path}' has no weights {name!r}; expected those of nequip 0.19"
             )
         return self.weights[name].detach().double()
 
