@@ -12,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format bench bench-long bench-long-range docs setup clean
+.PHONY: demo test test-all lint format bench bench-lammps bench-long bench-long-range docs setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -73,6 +73,10 @@ bench-long-range: setup
 	for proof in transfer phonons far_field response fragments slab chirality conservation learning_curves; do \
 		$(BIN)/python -m benchmarks.long_range.$$proof || exit 1; done
 	$(BIN)/python docs/update_readme.py
+
+# Speed and scaling in LAMMPS; what is measured already is kept
+bench-lammps: setup
+	$(BIN)/python -m benchmarks.lammps.speed
 
 # 20 ps of every shipped model
 bench-long: setup

@@ -1,0 +1,1 @@
+"""Speed and scaling of the pair style."""
