@@ -14,17 +14,17 @@ import torch
 
 from equicalc.nn.blocks import Irrep, feature_width, merged
 from equicalc.nn.convolution import sum_on_receivers
+from equicalc.nn.convolution_plan import Instruction, coupling_groups, input_rows, path_rows
 from equicalc.nn.irreps import clebsch_gordan
 from equicalc.nn.radial_table import RadialTable
-
-# input block, degree of the harmonics, degree of the output, factor
-Instruction = Tuple[int, int, int, float]
 
 
 class TensorConvolution(torch.nn.Module):
     """Neighbour features times harmonics, per path and channel, summed over neighbours.
 
-    Features are laid out as in `equicalc.nn.blocks`.
+    On the CPU, and with `fused` True, the operator of csrc does it without messages of edges in
+    memory; it has first derivatives by features, distances and harmonics. `with_weights` is for
+    training. Features are laid out as in `equicalc.nn.blocks`.
 
     Parameters
     ----------
@@ -42,6 +42,11 @@ class TensorConvolution(torch.nn.Module):
     parity : bool
         False: harmonics of all degrees count as even, as in networks that know rotations only.
     """
+
+    coefficients: torch.Tensor
+    path_rows: torch.Tensor
+    groups: torch.Tensor
+    input_rows: torch.Tensor
 
     def __init__(
         self,
@@ -74,6 +79,15 @@ class TensorConvolution(torch.nn.Module):
         # number of neighbouring paths in each block of the output
         self.paths_per_block = paths_per_block(irreps_in, instructions, parity)
         self.couplings = Couplings(self.paths)
+        # the same for the operator
+        of_path, groups, coefficients = coupling_groups(irreps_in, instructions)
+        rows = path_rows(irreps_in, self.irreps_out, instructions, of_path)
+        self.width_out = feature_width(self.irreps_out)
+        self.segments = [number for segment in table.segments for number in segment]
+        self.register_buffer("coefficients", coefficients, persistent=False)
+        self.register_buffer("path_rows", rows, persistent=False)
+        self.register_buffer("groups", groups, persistent=False)
+        self.register_buffer("input_rows", input_rows(irreps_in), persistent=False)
         self.fused = True
 
     def forward(
@@ -96,6 +110,21 @@ class TensorConvolution(torch.nn.Module):
         n_local : int
             Number of receivers.
         """
+        if self.fused and not x.is_cuda:
+            return torch.ops.equicalc.tensor_convolution(
+                x,
+                distance,
+                harmonics,
+                edge_index,
+                n_local,
+                self.width_out,
+                self.table.coefficients,
+                self.coefficients,
+                self.path_rows,
+                self.groups,
+                self.input_rows,
+                self.segments,
+            )
         return self.with_weights(x, self.table(distance), harmonics, edge_index, n_local)
 
     @torch.jit.export

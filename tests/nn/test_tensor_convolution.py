@@ -47,12 +47,15 @@ def smooth_functions(n):
     return values
 
 
-def build(text, l_harmonics=2, l_out=2, spacing=0.05):
+def build(text, l_harmonics=2, l_out=2, fused=True):
     irreps = parse_irreps(text)
     paths = all_paths(irreps, l_harmonics, l_out)
-    table = RadialTable(path_widths(irreps, paths), CUTOFF, spacing)
+    # a break in between, so that tables of several segments are read
+    table = RadialTable(path_widths(irreps, paths), CUTOFF, 0.05, [2.5])
     table.fit(smooth_functions(table.n_functions)(table.points()))
-    return TensorConvolution(irreps, l_harmonics, paths, table)
+    module = TensorConvolution(irreps, l_harmonics, paths, table)
+    module.fused = fused
+    return module
 
 
 def random_graph(n_total, n_local, n_edges, l_harmonics):
@@ -101,9 +104,10 @@ def path_outputs(module):
     ]
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("text", ["5x0e", "3x0e+2x1o", "4x0e+3x1e+17x2e", "2x0e+2x0o+3x1o+3x1e"])
-def test_values_equal_those_of_e3nn(text):
-    module = build(text)
+def test_values_equal_those_of_e3nn(text, fused):
+    module = build(text, fused=fused)
     distance, harmonics, edges = random_graph(7, 5, 40, 2)
     x = torch.randn(7, feature_width(module.irreps_in))
     found = module(x, distance, harmonics, edges, 5)
@@ -111,13 +115,135 @@ def test_values_equal_those_of_e3nn(text):
     assert (found - expected).abs().max() < ROUNDING
 
 
-def test_paths_of_degree_three_equal_those_of_e3nn():
-    module = build("2x0e+3x1o+2x2e+2x3o", 3, 3)
+@pytest.mark.parametrize("fused", [False, True])
+def test_paths_of_degree_three_equal_those_of_e3nn(fused):
+    module = build("2x0e+3x1o+2x2e+2x3o", 3, 3, fused)
     distance, harmonics, edges = random_graph(6, 6, 30, 3)
     x = torch.randn(6, feature_width(module.irreps_in))
     found = module(x, distance, harmonics, edges, 6)
     expected = e3nn_messages(module, x, distance, harmonics, edges, 6)
     assert (found - expected).abs().max() < ROUNDING
+
+
+def values_and_gradients(module, x, distance, harmonics, edges, n_local):
+    """Messages and the gradients of a fixed functional of them in all elements."""
+    leaves = [t.clone().requires_grad_() for t in (x, distance, harmonics)]
+    out = module(*leaves, edges, n_local)
+    weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view_as(out).cos()
+    scalar = (out.double() * weight).sum()
+    return [out.detach(), *torch.autograd.grad(scalar, leaves)]
+
+
+def assert_fused_equals_reference(module, inputs, tolerance=ROUNDING):
+    module.fused = False
+    expected = values_and_gradients(module, *inputs)
+    module.fused = True
+    found = values_and_gradients(module, *inputs)
+    for a, b in zip(expected, found, strict=True):
+        assert a.shape == b.shape
+        if a.numel():
+            assert (a - b).abs().max() <= tolerance * max(1.0, a.abs().max().item())
+
+
+# 16 channels are a block, 8 doubles a vector of 64 bytes: below, above, and several
+@pytest.mark.parametrize("text", ["1x0e+1x1o", "16x0e+17x1e+8x2e", "40x0e+9x0o+33x1o", "20x2e"])
+@pytest.mark.parametrize("l_harmonics", [0, 1, 2])
+def test_operator_equals_torch_expression(text, l_harmonics):
+    module = build(text, l_harmonics, 2)
+    x = torch.randn(7, feature_width(module.irreps_in))
+    inputs = (x, *random_graph(7, 5, 40, l_harmonics), 5)
+    assert_fused_equals_reference(module, inputs)
+
+
+def test_operator_equals_torch_expression_up_to_degree_three():
+    module = build("3x0e+18x1o+2x2e+5x3o", 3, 3)
+    x = torch.randn(6, feature_width(module.irreps_in))
+    assert_fused_equals_reference(module, (x, *random_graph(6, 6, 30, 3), 6))
+
+
+# no atom, no edge, two thousand edges at one receiver, more edges than one chunk of work holds
+@pytest.mark.parametrize(
+    ("n_total", "n_local", "n_edges"), [(0, 0, 0), (1, 1, 0), (3, 1, 2000), (300, 250, 4000)]
+)
+def test_operator_handles_any_number_of_edges(n_total, n_local, n_edges):
+    module = build("5x0e+3x1o", 1, 1)
+    x = torch.randn(n_total, feature_width(module.irreps_in))
+    assert_fused_equals_reference(module, (x, *random_graph(n_total, n_local, n_edges, 1), n_local))
+
+
+def test_float32_is_the_rounded_float64():
+    module = build("16x0e+17x1e+8x2e")
+    x = torch.randn(20, feature_width(module.irreps_in))
+    distance, harmonics, edges = random_graph(20, 20, 300, 2)
+    # distances that float32 holds exactly
+    distance = distance.float().double()
+    expected = values_and_gradients(module, x, distance, harmonics, edges, 20)
+    module.float()
+    single = [t.float() for t in (x, distance, harmonics)]
+    found = values_and_gradients(module, *single, edges, 20)
+    # 7 digits; sums of hundreds of terms, slopes of the table are 20 times its values
+    for a, b in zip(expected, found, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+
+
+def test_results_are_the_same_bits_for_any_number_of_threads():
+    module = build("16x0e+17x1e")
+    x = torch.randn(300, feature_width(module.irreps_in))
+    inputs = (x, *random_graph(300, 300, 4000, 2), 300)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(values_and_gradients(module, *inputs))
+    torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_second_derivatives_of_the_operator_are_refused():
+    module = build("2x0e", 1, 1)
+    x = torch.randn(3, 2, requires_grad=True)
+    out = module(x, *random_graph(3, 3, 5, 1), 3)
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(out.square().sum(), x, create_graph=True)
+
+
+def test_distances_that_are_no_numbers_are_not_hidden():
+    module = build("2x0e", 1, 1)
+    distance, harmonics, edges = random_graph(3, 3, 5, 1)
+    distance[0] = float("nan")
+    assert module(torch.randn(3, 2), distance, harmonics, edges, 3).isnan().any()
+
+
+def test_edges_out_of_range_are_refused():
+    module = build("2x0e", 1, 1)
+    distance, harmonics, edges = random_graph(3, 3, 5, 1)
+    with pytest.raises(RuntimeError, match="must hold senders below 2"):
+        module(
+            torch.randn(2, 2),
+            distance,
+            harmonics,
+            edges.clamp(max=2) + edges.new_tensor([[0], [1]]),
+            3,
+        )
+    with pytest.raises(RuntimeError, match="ascending receivers"):
+        module(torch.randn(3, 2), distance, harmonics, edges.flip(1), 3)
+
+
+def test_operator_can_be_exported():
+    class Forces(torch.nn.Module):
+        def __init__(self, convolution):
+            super().__init__()
+            self.convolution = convolution
+
+        def forward(self, x, distance, harmonics, edges):
+            return self.convolution(x, distance, harmonics, edges, 3).square().sum()
+
+    module = Forces(build("2x0e+3x1o", 1, 1))
+    inputs = (torch.randn(3, 11), *random_graph(3, 3, 5, 1))
+    exported = torch.export.export(module, inputs)
+    assert any("tensor_convolution" in str(node.target) for node in exported.graph.nodes)
+    assert torch.equal(exported.module()(*inputs), module(*inputs))
 
 
 def test_convolution_and_linear_can_be_scripted():
