@@ -10,14 +10,15 @@
 
 namespace equicalc::simd {
 
-// Channels that are worked on together: one cache line of floats, half of one for doubles.
+// Most channels that are worked on together: one cache line of floats, half of one of doubles.
 template <typename T>
-inline constexpr int kPart = kBytes / sizeof(T);
+inline constexpr int kMaxPart = kBytes / sizeof(T);
 
-// Vectors of kWidth bytes; kVectors of them hold one part. kRegisters can stay out of memory.
-template <int kWidth, int kRegisterCount>
+// Vectors of kWidth bytes; kVectorCount of them are worked on together, and kRegisterCount stay out
+// of memory.
+template <int kWidth, int kVectorCount, int kRegisterCount>
 struct Target {
-    static constexpr int kVectors = kBytes / kWidth;
+    static constexpr int kVectors = kVectorCount;
     static constexpr int kRegisters = kRegisterCount;
 
     template <typename T>
@@ -25,11 +26,13 @@ struct Target {
         typedef T type __attribute__((vector_size(kWidth), aligned(alignof(T))));
         static constexpr int64_t lanes = kWidth / sizeof(T);
     };
+    template <typename T>
+    static constexpr int kPart = kVectorCount * kWidth / sizeof(T);
 };
 
-using Avx512 = Target<64, 32>;
-using Avx2 = Target<32, 16>;
-using Portable = Target<16, 16>;
+using Avx512 = Target<64, 1, 32>;
+using Avx2 = Target<32, 2, 16>;
+using Portable = Target<16, 1, 16>;
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define EQUICALC_X86 1

@@ -101,7 +101,7 @@ void ChunkArrays<T>::prepare_rotations(EdgeChunk<T> &chunk, int64_t n_entries) {
 
 template <typename T>
 void ChunkArrays<T>::prepare_sums(EdgeChunk<T> &chunk, int64_t n_channels) {
-    const int64_t size = chunk.start[chunk.n_atoms] * (1 + chunk.n_harmonics) * simd::kPart<T>;
+    const int64_t size = chunk.start[chunk.n_atoms] * (1 + chunk.n_harmonics) * simd::kMaxPart<T>;
     reserve(sums_, size);
     std::fill_n(sums_.begin(), size, T(0));
     reserve(radial_, n_channels + kBlock);

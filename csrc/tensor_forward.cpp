@@ -54,7 +54,7 @@ template <int kA, int kB, bool kRotated>
 struct Forward {
     template <typename Target, typename T>
     static EQUICALC_INLINE void run(const TensorPath<T> &p, const EdgeChunk<T> &c) {
-        for (int64_t first = 0; first < p.n_channels; first += simd::kPart<T>) {
+        for (int64_t first = 0; first < p.n_channels; first += Target::template kPart<T>) {
             const int64_t block = first / kBlock, lane = first % kBlock;
             forward_part<Target, T, kA, kB, kRotated>(
                 c, p.table.data + block * p.table.block + lane, p.x.data + block * p.x.block + lane,
@@ -67,7 +67,7 @@ struct Forward {
 // writes too much is written again by the next edge or by the vectors before it.
 struct Rotations {
     template <typename Target, typename T>
-    static EQUICALC_INLINE void run(const Coupling<T> &coupling, const EdgeChunk<T> &c) {
+    static EQUICALC_INLINE void run(const TensorCoupling<T> &coupling, const EdgeChunk<T> &c) {
         unroll<4>([&](auto l1) EQUICALC_LAMBDA {
             if (coupling.l1 == l1) {
                 vectors<Target, T, l1>(coupling, c);
@@ -76,7 +76,7 @@ struct Rotations {
     }
 
     template <typename Target, typename T, int kL1>
-    static EQUICALC_INLINE void vectors(const Coupling<T> &coupling, const EdgeChunk<T> &c) {
+    static EQUICALC_INLINE void vectors(const TensorCoupling<T> &coupling, const EdgeChunk<T> &c) {
         using Lane = typename Target::template Vector<T>;
         constexpr int kComponents = 2 * kL1 + 1;
         const int64_t n_edges = c.start[c.n_atoms];
@@ -99,15 +99,15 @@ struct Rotations {
 
 }  // namespace
 
-#define EQUICALC_INSTANTIATE(T)                                                 \
-    void tensor_forward(const Coupling<T> &coupling, const TensorPath<T> &p,    \
-                        const EdgeChunk<T> &c) {                                \
-        for_degrees(coupling, [&](auto l1, auto l2, auto l3) {                  \
-            simd::run<Forward<2 * l2 + 1, 2 * l3 + 1, l1 != 0>>(p, c);          \
-        });                                                                     \
-    }                                                                           \
-    void tensor_rotations(const Coupling<T> &coupling, const EdgeChunk<T> &c) { \
-        simd::run<Rotations>(coupling, c);                                      \
+#define EQUICALC_INSTANTIATE(T)                                                       \
+    void tensor_forward(const TensorCoupling<T> &coupling, const TensorPath<T> &p,    \
+                        const EdgeChunk<T> &c) {                                      \
+        for_degrees(coupling, [&](auto l1, auto l2, auto l3) {                        \
+            simd::run<Forward<2 * l2 + 1, 2 * l3 + 1, l1 != 0>>(p, c);                \
+        });                                                                           \
+    }                                                                                 \
+    void tensor_rotations(const TensorCoupling<T> &coupling, const EdgeChunk<T> &c) { \
+        simd::run<Rotations>(coupling, c);                                            \
     }
 
 EQUICALC_INSTANTIATE(float)

@@ -17,24 +17,23 @@ inline constexpr int64_t kBlock = 16;
 // A coupling of degrees: C[m1, m2 * (2 l3 + 1) + m3], rows of `stride`, padded with zeros to
 // multiples of kBlock. D has n_entries = (2 l2 + 1) (2 l3 + 1) for each edge; one when l1 = 0.
 template <typename T>
-struct Coupling {
+struct TensorCoupling {
     int l1, l2, l3;
     int64_t n_entries, stride;
     const T *values;
 };
 
-// Features in blocks of channels: [blocks, atoms, components, kBlock], zeros behind the last
-// channel.
+// Features of blocks of kBlock channels, zeros behind the last channel: [.., components, kBlock].
 template <typename T>
 struct Packed {
     T *data;
-    int64_t block;  // numbers from one block to the next
+    int64_t block, atom;  // numbers from one block, or atom, to the next
 };
 
 template <typename T>
 struct TensorPath {
     int64_t n_channels;
-    Packed<const T> table;  // [blocks, rows, kBlock]
+    Packed<const T> table;  // [blocks, rows, kBlock]: rows are its atoms
     Packed<const T> x;      // of all senders
     T *out;                 // forward: messages [receivers, .., components, .., channels]
     int64_t out_atom, out_component;
@@ -58,14 +57,14 @@ struct EdgeChunk {
     T *sums;       // backward: [edges, 1 + n_harmonics, lanes], dL/dr and dL/dY by lane
 };
 
-#define EQUICALC_DECLARE(T)                                                                  \
-    /* D of all edges */                                                                     \
-    void tensor_rotations(const Coupling<T> &, const EdgeChunk<T> &);                        \
-    /* messages of the receivers of a chunk */                                               \
-    void tensor_forward(const Coupling<T> &, const TensorPath<T> &, const EdgeChunk<T> &);   \
-    /* adds dL/dx of the senders of a chunk, and lane-wise dL/dr and dL/dY of their edges */ \
-    void tensor_backward(const Coupling<T> &, const TensorPath<T> &, const EdgeChunk<T> &);  \
-    /* sums of n rows of lanes, in place: the first n numbers of `sums` */                   \
+#define EQUICALC_DECLARE(T)                                                                       \
+    /* D of all edges */                                                                          \
+    void tensor_rotations(const TensorCoupling<T> &, const EdgeChunk<T> &);                       \
+    /* messages of the receivers of a chunk */                                                    \
+    void tensor_forward(const TensorCoupling<T> &, const TensorPath<T> &, const EdgeChunk<T> &);  \
+    /* adds dL/dx of the senders of a chunk, and lane-wise dL/dr and dL/dY of their edges */      \
+    void tensor_backward(const TensorCoupling<T> &, const TensorPath<T> &, const EdgeChunk<T> &); \
+    /* sums of n rows of lanes, in place: the first n numbers of `sums` */                        \
     void tensor_sum_lanes(T *sums, int64_t n);
 
 EQUICALC_DECLARE(float)

@@ -41,7 +41,7 @@ struct Plan {
 
     // A coupling of a group of paths, whose columns are l1, l2, l3 and the first coefficient.
     template <typename T>
-    kernels::Coupling<T> coupling(int64_t row) const {
+    kernels::TensorCoupling<T> coupling(int64_t row) const {
         const int64_t square = (2 * group(row, 1) + 1) * (2 * group(row, 2) + 1);
         return {static_cast<int>(group(row, 0)),         static_cast<int>(group(row, 1)),
                 static_cast<int>(group(row, 2)),         group(row, 0) == 0 ? 1 : square,
@@ -73,7 +73,7 @@ struct Plan {
         kernels::TensorPath<T> result{};
         result.n_channels = path(p, kChannels);
         result.table = {table.data_ptr<T>() + path(p, kTableBlock) * table.stride(0),
-                        table.stride(0)};
+                        table.stride(0), kBlock};
         result.out_component = path(p, kOutComponent);
         return result;
     }
@@ -90,23 +90,37 @@ int64_t packed_size(const std::vector<FeatureBlock> &blocks) {
     return blocks.empty() ? 0 : blocks.back().offset + blocks.back().size();
 }
 
-// Rows of atoms [first, last) between [n, W] and the packed order of n_packed atoms that starts
-// with atom `first`: kernels::Packed, block after block.
-template <bool kPack, typename T>
-void move_rows(const std::vector<FeatureBlock> &blocks, std::conditional_t<kPack, const T, T> *rows,
-               int64_t width, std::conditional_t<kPack, T, const T> *packed, int64_t n_packed,
-               int64_t first, int64_t last) {
-    for (const FeatureBlock &b : blocks) {
-        auto *target = packed + b.offset * n_packed;
+// Where a block of features is in packed arrays of n atoms: each block of channels with all atoms,
+// or each atom with all its numbers.
+enum class Order { kBlocks, kAtoms };
+
+template <typename T>
+kernels::Packed<T> packed_block(T *packed, const std::vector<FeatureBlock> &blocks, size_t index,
+                                int64_t n, Order order) {
+    const FeatureBlock &b = blocks[index];
+    const int64_t size = b.n_components * kBlock;
+    if (order == Order::kBlocks) {
+        return {packed + b.offset * n, size * n, size};
+    }
+    return {packed + b.offset, size, packed_size(blocks)};
+}
+
+// Copies the rows [n, width] of atoms [first, last) into packed order, or back.
+template <bool kPack, typename T, typename P>
+void move_rows(const std::vector<FeatureBlock> &blocks, T *rows, int64_t width, P *packed,
+               int64_t n_packed, Order order, int64_t first, int64_t last) {
+    for (size_t index = 0; index < blocks.size(); ++index) {
+        const FeatureBlock &b = blocks[index];
+        const auto target = packed_block(packed, blocks, index, n_packed, order);
         for (int64_t k = 0; k < b.channels; k += kBlock) {
             const int64_t n = std::min(kBlock, b.channels - k);
             for (int64_t i = first; i < last; ++i) {
-                auto *row = rows + i * width + b.start + k;
-                auto *other = target + (k / kBlock * n_packed + i) * b.n_components * kBlock;
+                T *row = rows + i * width + b.start + k;
+                P *other = target.data + k / kBlock * target.block + i * target.atom;
                 for (int64_t m = 0; m < b.n_components; ++m) {
                     if constexpr (kPack) {
                         std::copy_n(row + m * b.component, n, other + m * kBlock);
-                        std::fill_n(other + m * kBlock + n, kBlock - n, T(0));
+                        std::fill_n(other + m * kBlock + n, kBlock - n, P(0));
                     } else {
                         std::copy_n(other + m * kBlock, n, row + m * b.component);
                     }
@@ -116,21 +130,16 @@ void move_rows(const std::vector<FeatureBlock> &blocks, std::conditional_t<kPack
     }
 }
 
-Tensor pack(const Tensor &features, const std::vector<FeatureBlock> &blocks) {
+Tensor pack(const Tensor &features, const std::vector<FeatureBlock> &blocks, Order order) {
     const int64_t n = features.size(0), width = features.size(1);
     Tensor packed = torch::empty({n * packed_size(blocks)}, features.options());
     EQUICALC_DISPATCH(features.scalar_type(), "pack", [&] {
         at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
-            move_rows<true, scalar_t>(blocks, features.data_ptr<scalar_t>(), width,
-                                      packed.data_ptr<scalar_t>(), n, begin, end);
+            move_rows<true>(blocks, features.data_ptr<scalar_t>(), width,
+                            packed.data_ptr<scalar_t>(), n, order, begin, end);
         });
     });
     return packed;
-}
-
-template <typename T>
-kernels::Packed<const T> packed_block(const Tensor &packed, const FeatureBlock &block, int64_t n) {
-    return {packed.data_ptr<T>() + block.offset * n, block.n_components * kBlock * n};
 }
 
 std::vector<kernels::SplineSegment> spline_segments(at::ArrayRef<double> numbers) {
@@ -143,6 +152,24 @@ std::vector<kernels::SplineSegment> spline_segments(at::ArrayRef<double> numbers
                             static_cast<int64_t>(numbers[k + 3])});
     }
     return segments;
+}
+
+// The table must hold all rows of all paths: kernels read without asking.
+void check_table(const Plan &plan, at::ArrayRef<double> numbers) {
+    int64_t rows = 0, blocks = 0;
+    for (const auto &segment : spline_segments(numbers)) {
+        rows = std::max(rows, segment.row + segment.n + 3);
+    }
+    for (int64_t p = 0; p < plan.n_paths(); ++p) {
+        blocks = std::max(
+            blocks, plan.path(p, kTableBlock) + (plan.path(p, kChannels) + kBlock - 1) / kBlock);
+    }
+    const Tensor &table = plan.table;
+    TORCH_CHECK(table.dim() == 3 && table.size(0) >= blocks && table.size(1) == rows &&
+                    table.size(2) == kBlock && table.is_contiguous(),
+                "equicalc: the radial table of tensor_convolution must be contiguous with shape [",
+                blocks, ", ", rows, ", ", kBlock, "], found ", table.sizes(),
+                "; fill it with RadialTable.fit");
 }
 
 // Calls body(chunk, arrays) for all chunks of atoms, in parallel. Edges of atom i are
@@ -186,8 +213,8 @@ void for_paths(const Plan &plan, kernels::EdgeChunk<T> &chunk, kernels::ChunkArr
     }
 }
 
-int64_t input_of(const std::vector<FeatureBlock> &inputs, int64_t offset) {
-    int64_t block = 0;
+size_t input_of(const std::vector<FeatureBlock> &inputs, int64_t offset) {
+    size_t block = 0;
     while (inputs[block].offset != offset) {
         ++block;
     }
@@ -205,6 +232,7 @@ Tensor forward_cpu(const Tensor &x, const Tensor &distance, const Tensor &harmon
     TORCH_CHECK(x.size(0) <= INT32_MAX, "equicalc: at most ", INT32_MAX, " atoms, found ",
                 x.size(0));
     const Plan plan{table, couplings, paths, groups, inputs};
+    check_table(plan, segments);
     const auto in_blocks = plan.input_blocks();
     const Tensor starts = row_starts(edge_index.select(0, 0).contiguous(), n_local);
     const Tensor senders = edge_index.select(0, 1).contiguous();
@@ -215,15 +243,16 @@ Tensor forward_cpu(const Tensor &x, const Tensor &distance, const Tensor &harmon
                 "equicalc: edge_index[1] must hold senders below ", n_total, ", found ",
                 senders.numel() ? senders.min().item<int64_t>() : 0, " to ",
                 senders.numel() ? senders.max().item<int64_t>() : 0);
-    const Tensor packed = pack(x.contiguous(), in_blocks);
+    const Tensor packed = pack(x.contiguous(), in_blocks, Order::kBlocks);
     Tensor out = torch::empty({n_local, width_out}, x.options());
     EQUICALC_DISPATCH(x.scalar_type(), "tensor_convolution", [&] {
         for_chunks<scalar_t>(
             lengths, y, segments, starts, Tensor(), senders, [&](auto &chunk, auto &arrays) {
                 for_paths<scalar_t>(plan, chunk, arrays, [&](const auto &coupling, int64_t p) {
                     auto path = plan.tensor_path<scalar_t>(p);
-                    const auto &block = in_blocks[input_of(in_blocks, plan.path(p, kInOffset))];
-                    path.x = packed_block<scalar_t>(packed, block, n_total);
+                    const auto block = input_of(in_blocks, plan.path(p, kInOffset));
+                    path.x = packed_block<const scalar_t>(packed.data_ptr<scalar_t>(), in_blocks,
+                                                          block, n_total, Order::kBlocks);
                     path.out = out.data_ptr<scalar_t>() + plan.path(p, kOutStart);
                     path.out_atom = width_out;
                     kernels::tensor_forward(coupling, path, chunk);
@@ -240,13 +269,14 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor &grad, const Tensor
                                                 const Tensor &groups, const Tensor &inputs,
                                                 at::ArrayRef<double> segments) {
     const Plan plan{table, couplings, paths, groups, inputs};
+    check_table(plan, segments);
     const auto in_blocks = plan.input_blocks(), out_blocks = plan.output_blocks();
     const int64_t n_total = x.size(0), n_local = grad.size(0), width = x.size(1);
     const Tensor receivers = edge_index.select(0, 0).contiguous();
     const auto [starts, order] = transpose_edges(edge_index.select(0, 1).contiguous(), n_total);
     const Tensor lengths = distance.contiguous(), y = harmonics.contiguous();
-    const Tensor packed = pack(x.contiguous(), in_blocks);
-    const Tensor packed_grad = pack(grad.contiguous(), out_blocks);
+    const Tensor packed = pack(x.contiguous(), in_blocks, Order::kBlocks);
+    const Tensor packed_grad = pack(grad.contiguous(), out_blocks, Order::kAtoms);
     Tensor dx = torch::zeros({n_total, width}, x.options());
     Tensor dr = torch::empty_like(lengths), dy = torch::empty_like(y);
     const int64_t n_harmonics = y.size(1), size = packed_size(in_blocks);
@@ -260,15 +290,16 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor &grad, const Tensor
                 scalar_t *by_x = arrays.zeros(n * size);
                 for_paths<scalar_t>(plan, chunk, arrays, [&](const auto &coupling, int64_t p) {
                     auto path = plan.tensor_path<scalar_t>(p);
-                    const auto &block = in_blocks[input_of(in_blocks, plan.path(p, kInOffset))];
-                    path.x = packed_block<scalar_t>(packed, block, n_total);
-                    path.grad = packed_block<scalar_t>(packed_grad, out_blocks[p], n_local);
-                    path.grad_x = {by_x + block.offset * n, block.n_components * kBlock * n};
+                    const auto block = input_of(in_blocks, plan.path(p, kInOffset));
+                    path.x = packed_block<const scalar_t>(packed.data_ptr<scalar_t>(), in_blocks,
+                                                          block, n_total, Order::kBlocks);
+                    path.grad = packed_block<const scalar_t>(packed_grad.data_ptr<scalar_t>(),
+                                                             out_blocks, p, n_local, Order::kAtoms);
+                    path.grad_x = packed_block<scalar_t>(by_x, in_blocks, block, n, Order::kBlocks);
                     kernels::tensor_backward(coupling, path, chunk);
                 });
-                move_rows<false, scalar_t>(in_blocks,
-                                           dx.data_ptr<scalar_t>() + chunk.first_atom * width,
-                                           width, by_x, n, 0, n);
+                move_rows<false>(in_blocks, dx.data_ptr<scalar_t>() + chunk.first_atom * width,
+                                 width, by_x, n, Order::kBlocks, 0, n);
                 kernels::tensor_sum_lanes(chunk.sums, n_edges * (1 + n_harmonics));
                 const int64_t *edge =
                     edges.data_ptr<int64_t>() + first_edges.data_ptr<int64_t>()[chunk.first_atom];

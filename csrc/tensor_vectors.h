@@ -9,10 +9,11 @@
 
 namespace equicalc::kernels {
 
-// Rows of simd::kPart<T> channels in vectors of a target.
+// Rows of kPart channels in vectors of a target.
 template <typename Target, typename T>
 struct Vectors {
     static constexpr int kCount = Target::kVectors;
+    static constexpr int kPart = Target::template kPart<T>;
     using Lane = typename Target::template Vector<T>;
     using V = typename Lane::type;
 
@@ -34,10 +35,10 @@ struct Vectors {
     }
     // The first n_valid channels, all of them when there are more.
     static EQUICALC_INLINE void store(T *target, const Row &row, int64_t n_valid) {
-        if (n_valid >= simd::kPart<T>) {
+        if (n_valid >= kPart) {
             store(target, row);
         } else {
-            T buffer[simd::kPart<T>];
+            T buffer[kPart];
             store(buffer, row);
             std::memcpy(target, buffer, n_valid * sizeof(T));
         }
@@ -70,11 +71,23 @@ struct Vectors {
         });
         return value;
     }
+    // The same with two sets of weights, for values and slopes.
+    static EQUICALC_INLINE void spline(const T *rows, const T *weights, const T *slopes, Row &value,
+                                       Row &slope) {
+        const Row first = load(rows);
+        value = scaled(first, weights[0]);
+        slope = scaled(first, slopes[0]);
+        simd::unroll<3>([&](auto k) EQUICALC_LAMBDA {
+            const Row row = load(rows + (k + 1) * kBlock);
+            add_scaled(value, row, weights[k + 1]);
+            add_scaled(slope, row, slopes[k + 1]);
+        });
+    }
 };
 
 // Calls body(l1, l2, l3) with the degrees as constants.
 template <typename T, typename Body>
-void for_degrees(const Coupling<T> &coupling, const Body &body) {
+void for_degrees(const TensorCoupling<T> &coupling, const Body &body) {
     simd::unroll<64>([&](auto index) {
         constexpr int l1 = index / 16, l2 = index / 4 % 4, l3 = index % 4;
         if constexpr (l3 <= l1 + l2 && l2 <= l1 + l3 && l1 <= l2 + l3) {

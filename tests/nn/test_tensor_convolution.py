@@ -215,6 +215,13 @@ def test_distances_that_are_no_numbers_are_not_hidden():
     assert module(torch.randn(3, 2), distance, harmonics, edges, 3).isnan().any()
 
 
+def test_a_table_without_its_rows_is_refused():
+    module = build("2x0e", 1, 1)
+    module.table.coefficients = module.table.coefficients[:, :-1].contiguous()
+    with pytest.raises(RuntimeError, match="fill it with RadialTable.fit"):
+        module(torch.randn(3, 2), *random_graph(3, 3, 5, 1), 3)
+
+
 def test_edges_out_of_range_are_refused():
     module = build("2x0e", 1, 1)
     distance, harmonics, edges = random_graph(3, 3, 5, 1)
