@@ -100,7 +100,7 @@ class RadialTable(torch.nn.Module):
         """Set the splines from the values of all functions, ``[len(points()), n_functions]``."""
         done = 0
         parts: List[torch.Tensor] = []
-        values = values.double()
+        values = values.detach().double()
         for segment in self.segments:
             n = int(segment[3])
             step = (segment[1] - segment[0]) / n
