@@ -233,6 +233,7 @@ class GatedNetwork(TabulatedNetwork):
         super().__init__(len(config.elements), len(config.elements))
         self.config = config
         self.l_max = config.l_max
+        self.fused = True
         self.first = SpeciesLayer(config)
         self.layers = torch.nn.ModuleList(
             GatedLayer(config, index) for index in range(1, config.n_layers)
@@ -272,8 +273,11 @@ class GatedNetwork(TabulatedNetwork):
         n_local : int
             Atoms with energies.
         """
-        distance = torch.linalg.vector_norm(edge_vectors, dim=1)
-        harmonics = spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+        if self.fused and not edge_vectors.is_cuda:
+            distance, harmonics = torch.ops.equicalc.edge_geometry(edge_vectors, self.l_max)
+        else:
+            distance = torch.linalg.vector_norm(edge_vectors, dim=1)
+            harmonics = spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
         local = species[:n_local]
         h = self.first(species, distance, harmonics, edge_index, n_local)
         for layer in self.layers:

@@ -166,14 +166,16 @@ def spline_coefficients(values: torch.Tensor, step: float, small_step: float) ->
     n = values.shape[0] - 9
     first = torch.cat([values[:1], values[n + 1 : n + 5]])
     last = torch.cat([values[n : n + 1], values[n + 5 :]])
-    # one-sided formula for a slope, error of the fourth order in the small step
-    formula = [-25.0 / 12.0, 4.0, -3.0, 4.0 / 3.0, -0.25]
-    stencil = torch.tensor(formula, dtype=values.dtype, device=values.device) / small_step
-    slopes = torch.stack([stencil @ first, -(stencil @ last)])
+    # one-sided formula for a slope, error of the fourth order in the small step. Numbers meet
+    # tensors as scalars: TorchScript makes tensors of numbers in float32 first.
+    ends = torch.stack([first, last], dim=1)
+    slopes = torch.zeros_like(ends[0])
+    for k, weight in enumerate([-25.0 / 12.0, 4.0, -3.0, 4.0 / 3.0, -0.25]):
+        slopes = slopes + (weight / small_step) * ends[k]
+    slopes = torch.stack([slopes[0], -slopes[1]])
     matrix = torch.zeros(n + 3, n + 3, dtype=values.dtype, device=values.device)
-    knots = torch.arange(n + 1, device=values.device)
     for offset, weight in enumerate([1.0 / 6.0, 2.0 / 3.0, 1.0 / 6.0]):
-        matrix[knots, knots + offset] = weight
+        matrix[: n + 1].diagonal(offset).fill_(weight)
     for row, start in enumerate([0, n]):
         matrix[n + 1 + row, start] = -0.5
         matrix[n + 1 + row, start + 2] = 0.5

@@ -92,3 +92,14 @@ def test_a_scripted_table_can_be_filled():
     table = torch.jit.script(RadialTable([3, 5], CUTOFF, 0.05))
     table.fit(switched_bessel(4.5)(table.points()))
     assert table(torch.tensor([2.0])).abs().max() > 0.1
+
+
+def test_scripted_table_is_filled_in_double_precision():
+    torch.set_default_dtype(torch.float32)  # what TorchScript takes for numbers without a type
+    function = switched_bessel(4.5)
+    made = [RadialTable([5, 3], CUTOFF, 0.05, [4.5]) for _ in range(2)]
+    made[1] = torch.jit.script(made[1])
+    for table in made:
+        points = table.points()
+        table.fit(function(points).double())
+    assert (made[0].coefficients - made[1].coefficients).abs().max() < 1e-14
