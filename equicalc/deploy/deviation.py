@@ -16,13 +16,13 @@ from ase.build import bulk, molecule
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equicalc.deploy.export import export_network, reference_copy
-from equicalc.deploy.scripted import Network
 from equicalc.deploy.self_check import (
     REFERENCE_ACCURACY,
     reference_properties,
     self_check_structure,
 )
 from equicalc.errors import ModelFileError
+from equicalc.nn.charged_network import ChargedNetwork
 
 # Largest deviations of energies (eV/atom) and forces (eV/angstrom) that are accepted, the latter
 # relative to the largest force where that is above one. In float64 they come from the tables of
@@ -63,13 +63,13 @@ class Deviation:
 
 
 def export_checked(
-    network: Network, path: str | Path, structures: Sequence[Atoms], **about: Any
+    network: ChargedNetwork, path: str | Path, structures: Sequence[Atoms], **about: Any
 ) -> dict[str, Deviation]:
     """Write a model file after comparing it with its network.
 
     Parameters
     ----------
-    network : EquiNetwork or TabulatedNetwork
+    network : ChargedNetwork
         It is left untouched.
     path : str or Path
         Target; replaced only by a file that keeps `TOLERANCE`.
@@ -100,7 +100,7 @@ def export_checked(
 
 
 def measure_deviation(
-    path: str | Path, reference: Network, structures: Sequence[Atoms]
+    path: str | Path, reference: ChargedNetwork, structures: Sequence[Atoms]
 ) -> dict[str, Deviation]:
     """Compare a model file in both precisions with its network in torch expressions.
 
@@ -108,7 +108,7 @@ def measure_deviation(
     ----------
     path : str or Path
         Model file.
-    reference : EquiNetwork or TabulatedNetwork
+    reference : ChargedNetwork
         From `equicalc.deploy.export.reference_copy`, without gradients of weights.
     structures : sequence of Atoms
         Three periodic directions or none.

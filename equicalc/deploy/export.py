@@ -14,14 +14,13 @@ import torch
 
 import equicalc
 from equicalc.deploy.metadata import FORMAT_VERSION, METADATA_MEMBER
-from equicalc.deploy.scripted import Network, script
+from equicalc.deploy.scripted import script
 from equicalc.deploy.self_check import reference_properties, self_check_structure
-from equicalc.nn import EquiNetwork
-from equicalc.nn.tabulated import TabulatedNetwork
+from equicalc.nn.charged_network import ChargedNetwork
 
 
 def export_network(
-    network: Network,
+    network: ChargedNetwork,
     path: str | Path,
     *,
     name: str | None = None,
@@ -37,7 +36,7 @@ def export_network(
 
     Parameters
     ----------
-    network : EquiNetwork or TabulatedNetwork
+    network : ChargedNetwork
         Trained network; it is left untouched.
     path : str or Path
         Target; replaced only after the new file is complete on disk.
@@ -74,7 +73,7 @@ def export_network(
         "training_dtype": training_dtype,
         "units": {"energy": "eV", "length": "angstrom", "charge": "e"},
         "origin": origin,
-        "charges": None if isinstance(copy, TabulatedNetwork) else _describe_charges(copy),
+        "charges": _describe_charges(copy),
         "dispersion": config.dispersion,
         "reference_energies": reference,
         "level_of_theory": level_of_theory,
@@ -82,7 +81,7 @@ def export_network(
         "authors": list(authors),
         "licence": licence,
         "citation": citation,
-        "architecture": copy.architecture if isinstance(copy, TabulatedNetwork) else "equicalc",
+        "architecture": copy.architecture,
         "network": config.to_dict(),
         "self_check": reference_properties(copy, self_check_structure(config)),
     }
@@ -96,22 +95,16 @@ def export_network(
     return path
 
 
-def reference_copy(network: Network) -> Network:
+def reference_copy(network: ChargedNetwork) -> ChargedNetwork:
     """Return a float64 copy that goes through torch expressions, the oracle of the operators."""
-    copy: Network
-    if isinstance(network, TabulatedNetwork):
-        of_config: Any = type(network)
-        copy = of_config(network.config)
-    else:
-        copy = EquiNetwork(network.config)
+    of_config: Any = type(network)
+    copy: ChargedNetwork = of_config(network.config)
     copy.load_state_dict(network.state_dict())
-    for part in copy.modules():
-        if hasattr(part, "fused"):
-            setattr(part, "fused", False)  # noqa: B010 (mypy takes attributes for submodules)
+    copy.set_fused(False)
     return copy.to(torch.float64)
 
 
-def _describe_charges(network: EquiNetwork) -> dict[str, Any] | None:
+def _describe_charges(network: ChargedNetwork) -> dict[str, Any] | None:
     """Charge model, widths and nominal charges per element, and the screening of the response."""
     config = network.config
     if not config.has_charges:
@@ -150,7 +143,7 @@ def export_run(run: str | Path, path: str | Path) -> Path:
     return export_network(network, path, **about)
 
 
-def describe_run(run: str | Path) -> tuple[EquiNetwork, dict[str, Any]]:
+def describe_run(run: str | Path) -> tuple[ChargedNetwork, dict[str, Any]]:
     """Return the best network of a training run and the arguments of `export_network` about it.
 
     Raises

@@ -10,7 +10,8 @@ import torch
 from equicalc.core import load_library
 from equicalc.deploy.metadata import METADATA_MEMBER, read_metadata
 from equicalc.errors import ModelFileError
-from equicalc.nn import EquiNetwork, NetworkConfig
+from equicalc.nn.architectures import build, settings_of
+from equicalc.nn.charged_network import ChargedNetwork
 
 
 def is_model_file(path: str | Path) -> bool:
@@ -22,7 +23,7 @@ def is_model_file(path: str | Path) -> bool:
         return False
 
 
-def read_network(path: str | Path) -> EquiNetwork:
+def read_network(path: str | Path) -> ChargedNetwork:
     """Return the network of a model file in float64, with gradients for its parameters.
 
     Parameters
@@ -36,17 +37,10 @@ def read_network(path: str | Path) -> EquiNetwork:
         The file is missing, damaged or not a model, or its weights do not fit its description.
     """
     metadata = read_metadata(path)
-    architecture = metadata.get("architecture", "equicalc")
-    if architecture != "equicalc":
-        raise ModelFileError(
-            f"'{path}' holds a network of the architecture {architecture!r} "
-            f"({metadata.get('origin', 'of unknown origin')}), which equicalc runs and does not "
-            "train; start from a model that equicalc has trained"
-        )
     load_library()  # operators that the archive names
     try:
         stored = torch.jit.load(str(path), map_location="cpu").network.state_dict()
-        network = EquiNetwork(NetworkConfig.from_dict(metadata["network"]))
+        network = build(settings_of(metadata.get("architecture", "equicalc"), metadata["network"]))
         # constant tables are stored as well; a network makes its own
         network.load_state_dict({name: stored[name] for name in network.state_dict()})
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

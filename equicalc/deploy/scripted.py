@@ -1,21 +1,18 @@
 """The module that is scripted: the network plus the attributes C++ reads."""
 
 import warnings
-from typing import List, Optional, Tuple, Union
+from typing import List, Optional, Tuple
 
 import torch
 
-from equicalc.nn import EquiNetwork
+from equicalc.nn.charged_network import ChargedNetwork
 from equicalc.nn.tabulated import TabulatedNetwork
-
-# The networks that can be deployed: with these settings and methods, whatever their layers.
-Network = Union[EquiNetwork, TabulatedNetwork]
 
 
 class DeployedNetwork(torch.nn.Module):
     """The file contract around a network: one forward, and plain attributes for C++."""
 
-    def __init__(self, network: Network, name: str, format_version: int):
+    def __init__(self, network: ChargedNetwork, name: str, format_version: int):
         super().__init__()
         config = network.config
         self.network = network
@@ -44,7 +41,7 @@ class DeployedNetwork(torch.nn.Module):
         edge_index: torch.Tensor,
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies and charge variables; see `EquiNetwork.raw_outputs`."""
+        """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
         return self.network.raw_outputs(species, edge_vectors, edge_index, n_local)
 
     def forward(
@@ -55,7 +52,7 @@ class DeployedNetwork(torch.nn.Module):
         n_local: int,
         total_charge: Optional[torch.Tensor] = None,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies (float64, eV) and charges (e); see `EquiNetwork.forward`."""
+        """Return node energies (float64, eV) and charges (e); see `ChargedNetwork.forward`."""
         return self.network(species, edge_vectors, edge_index, n_local, total_charge)
 
 
@@ -68,14 +65,12 @@ class PreparedNetwork(DeployedNetwork):
         self.network.prepare()
 
 
-def widths(network: Network) -> List[float]:
+def widths(network: ChargedNetwork) -> List[float]:
     """Return the Gaussian width of every element; empty without charges."""
-    if isinstance(network, TabulatedNetwork) or not network.config.has_charges:
-        return []
-    return network.sigmas().tolist()
+    return network.sigmas().tolist() if network.config.has_charges else []
 
 
-def script(network: Network, name: str, format_version: int) -> torch.jit.ScriptModule:
+def script(network: ChargedNetwork, name: str, format_version: int) -> torch.jit.ScriptModule:
     """Return the scripted float64 module of a network, without training-only methods.
 
     The network itself is changed: call with a copy.
@@ -88,9 +83,7 @@ def script(network: Network, name: str, format_version: int) -> torch.jit.Script
     else:
         module = DeployedNetwork(network, name, format_version)
     module.requires_grad_(False)
-    for part in module.modules():
-        if hasattr(part, "fused"):
-            setattr(part, "fused", True)  # noqa: B010 (mypy takes attributes for submodules)
+    network.set_fused(True)
     with warnings.catch_warnings():
         # TorchScript is deprecated upstream, and is still what LAMMPS and Python both load
         warnings.filterwarnings("ignore", category=DeprecationWarning)

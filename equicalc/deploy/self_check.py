@@ -9,8 +9,8 @@ from ase import Atoms
 
 from equicalc.data.batch import make_sample
 from equicalc.data.structures import from_atoms
-from equicalc.deploy.scripted import Network
 from equicalc.nn import NetworkConfig
+from equicalc.nn.charged_network import ChargedNetwork
 from equicalc.nn.gated_config import GatedNetworkConfig
 from equicalc.nn.mace_config import MaceConfig
 
@@ -31,12 +31,12 @@ def self_check_structure(config: NetworkConfig | GatedNetworkConfig | MaceConfig
     return Atoms(symbols, positions=positions, cell=cell, pbc=True)
 
 
-def reference_properties(network: Network, atoms: Atoms) -> dict[str, Any]:
+def reference_properties(network: ChargedNetwork, atoms: Atoms) -> dict[str, Any]:
     """Evaluate a network by plain autograd in Python, the oracle of every front end.
 
     Parameters
     ----------
-    network : EquiNetwork or TabulatedNetwork
+    network : ChargedNetwork
         In float64.
     atoms : Atoms
         Three periodic directions or none; total charge in ``atoms.info["charge"]``.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equicalc.deploy.scripted import Network
 from equicalc.errors import ConfigError
+from equicalc.nn.charged_network import ChargedNetwork
 
 # kind -> module:function of equicalc.interop, called with (source, elements)
 KINDS = {
@@ -28,13 +28,13 @@ class Imported:
 
     Parameters
     ----------
-    network : EquiNetwork or TabulatedNetwork
+    network : ChargedNetwork
         In float64.
     about : dict
         Arguments of `equicalc.deploy.export_network`: origin, level_of_theory, licence, ...
     """
 
-    network: Network
+    network: ChargedNetwork
     about: dict[str, Any]
 
 

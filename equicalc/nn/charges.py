@@ -16,7 +16,7 @@ with the total charge Q, formal (integer) charges n_i, and the screening factor 
 """
 
 import math
-from typing import List
+from typing import List, Optional
 
 import torch
 
@@ -43,6 +43,18 @@ def n_extra_outputs(charge_model: str, charge_weights: str) -> int:
     if charge_model in ("none", "equilibrated"):
         return own
     return own + (1 if charge_weights == "environment" else 0)
+
+
+def neutralised(variables: torch.Tensor, total_charge: Optional[torch.Tensor]) -> torch.Tensor:
+    """Return charges ``[n]`` that sum to a total charge, from variables ``q~, w, ...``, ``[n, K]``.
+
+    ``q = q~ + w (Q - sum q~) / sum w``; without a total charge Q they are q~.
+    """
+    charge = variables[:, 0]
+    if total_charge is not None:
+        weight = variables[:, 1]
+        charge = charge + weight * ((total_charge - charge.sum()) / weight.sum())
+    return charge
 
 
 class NeutralisationWeights(torch.nn.Module):
@@ -80,6 +92,10 @@ class NoCharges(torch.nn.Module):
         n_local: int,
     ) -> torch.Tensor:
         """Return variables ``[n_local, 0]``."""
+        return self.of_atoms(outputs, species[:n_local])
+
+    def of_atoms(self, outputs: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
+        """Return the same from outputs ``[n_local, k]`` and species ``[n_local]``."""
         return outputs[:, :0]
 
 
@@ -104,7 +120,10 @@ class ElementCharges(torch.nn.Module):
         n_local: int,
     ) -> torch.Tensor:
         """Return ``q~, w`` of local atoms, ``[n_local, 2]``; outputs ``[n_local, k]``."""
-        local = species[:n_local]
+        return self.of_atoms(outputs, species[:n_local])
+
+    def of_atoms(self, outputs: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
+        """Return the same; species ``[n_local]``."""
         charge = self.nominal_charges.index_select(0, local)
         if self.predicted:
             charge = charge + self.charge_scale * outputs[:, 0]

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Protocol, Tuple
 from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
 from equicalc.nn.radial_network import ACTIVATIONS
 from equicalc.nn.spherical import L_MAX_SUPPORTED
+from equicalc.nn.tabulated import AddedCharges
 
 OWN_KINDS = ("linear", "species", "none")
 CUTOFF_FUNCTIONS = ("polynomial", "xplor")
@@ -28,7 +29,7 @@ class MessageConfig(Protocol):
 
 
 @dataclass
-class GatedNetworkConfig:
+class GatedNetworkConfig(AddedCharges):
     """Everything about a gated network but its weights.
 
     Parameters
@@ -87,6 +88,7 @@ class GatedNetworkConfig:
     repulsion: Optional[Dict[str, Any]] = None
 
     def __post_init__(self) -> None:
+        self.check_charges()
         if not self.elements or len(set(self.elements)) != len(self.elements):
             raise ValueError(f"elements must be distinct chemical symbols: {self.elements}")
         if not 0 <= self.l_max <= L_MAX_SUPPORTED:
@@ -130,11 +132,6 @@ class GatedNetworkConfig:
 
     # Distance of the knots of radial tables, angstrom.
     table_spacing = 0.005
-    # Of a network without charges, for what deploys networks of any kind.
-    charge_model = "none"
-    has_charges = False
-    dispersion = None
-    formal_charges = None
 
     def activations(self, which: Dict[str, List[Any]]) -> Dict[int, Tuple[str, float]]:
         """Return `scalars` or `gates` by parity as numbers."""

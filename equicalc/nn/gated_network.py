@@ -1,7 +1,7 @@
 """Message passing with tensor products and gates: the architecture of NequIP and SevenNet."""
 
 from itertools import pairwise
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Tuple
 
 import torch
 
@@ -230,15 +230,14 @@ class GatedNetwork(TabulatedNetwork):
     architecture = "gated"
 
     def __init__(self, config: GatedNetworkConfig):
-        super().__init__(len(config.elements), len(config.elements))
-        self.config = config
+        width = sum(mul for mul, _, _ in parse_irreps(config.features[-1]))
+        super().__init__(config, n_scales=len(config.elements), n_scalars=width)
         self.l_max = config.l_max
         self.fused = True
         self.first = SpeciesLayer(config)
         self.layers = torch.nn.ModuleList(
             GatedLayer(config, index) for index in range(1, config.n_layers)
         )
-        width = sum(mul for mul, _, _ in parse_irreps(config.features[-1]))
         self.readout = ScalarReadout(width, config.readout_hidden, config.readout_activation)
         self.has_repulsion = config.repulsion is not None
         self.repulsion = ScreenedRepulsion(config.elements, config.repulsion)
@@ -260,19 +259,7 @@ class GatedNetwork(TabulatedNetwork):
         edge_index: torch.Tensor,
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies ``[n_local]`` (float64, eV) and no variables, ``[n_local, 0]``.
-
-        Parameters
-        ----------
-        species : Tensor [n_total] int64
-            Species index of local atoms, then of halo atoms.
-        edge_vectors : Tensor [E, 3]
-            From receiver to sender, angstrom.
-        edge_index : Tensor [2, E] int64
-            Receiver (sorted, < n_local) and sender.
-        n_local : int
-            Atoms with energies.
-        """
+        """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
         if self.fused and not edge_vectors.is_cuda:
             distance, harmonics = torch.ops.equicalc.edge_geometry(edge_vectors, self.l_max)
         else:
@@ -288,19 +275,7 @@ class GatedNetwork(TabulatedNetwork):
         if self.has_repulsion:
             core = self.repulsion(distance, species, edge_index).to(torch.float64)
             energy = energy.index_add(0, edge_index[0], core)
-        return energy, torch.zeros(n_local, 0, dtype=torch.float64, device=energy.device)
-
-    def forward(
-        self,
-        species: torch.Tensor,
-        edge_vectors: torch.Tensor,
-        edge_index: torch.Tensor,
-        n_local: int,
-        total_charge: Optional[torch.Tensor] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies and zero charges; see `raw_outputs` for the arrays."""
-        energy, _ = self.raw_outputs(species, edge_vectors, edge_index, n_local)
-        return energy, torch.zeros_like(energy)
+        return energy, self.charge_variables(h, local)
 
 
 def _gate(config: GatedNetworkConfig, index: int) -> Gate:

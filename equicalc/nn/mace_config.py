@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional
 from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
 from equicalc.nn.radial_network import ACTIVATIONS
 from equicalc.nn.spherical import L_MAX_SUPPORTED
+from equicalc.nn.tabulated import AddedCharges
 
 CORRELATION_SUPPORTED = 3
 
@@ -45,7 +46,7 @@ class MaceLayerConfig:
 
 
 @dataclass
-class MaceConfig:
+class MaceConfig(AddedCharges):
     """Everything about a MACE network but its weights.
 
     Parameters
@@ -89,6 +90,7 @@ class MaceConfig:
         self.layers = [
             MaceLayerConfig(**layer) if isinstance(layer, dict) else layer for layer in self.layers
         ]
+        self.check_charges()
         if not self.elements or len(set(self.elements)) != len(self.elements):
             raise ValueError(f"elements must be distinct chemical symbols: {self.elements}")
         if not 0 <= self.l_max <= L_MAX_SUPPORTED:
@@ -148,11 +150,6 @@ class MaceConfig:
     # Distance of the knots of radial tables, angstrom; finer than in gated networks, as products
     # of three messages multiply their errors.
     table_spacing = 0.0025
-    # Of a network without charges, for what deploys networks of any kind.
-    charge_model = "none"
-    has_charges = False
-    dispersion = None
-    formal_charges = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""

@@ -1,6 +1,6 @@
 """Message passing with symmetric contractions: the architecture of MACE."""
 
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
 import torch
 
@@ -31,8 +31,7 @@ class MaceNetwork(TabulatedNetwork):
     architecture = "mace"
 
     def __init__(self, config: MaceConfig):
-        super().__init__(len(config.elements), 1)
-        self.config = config
+        super().__init__(config, n_scales=1, n_scalars=config.channels)
         self.l_max = config.l_max
         self.channels = config.channels
         self.first = MaceFirstLayer(config)
@@ -66,21 +65,10 @@ class MaceNetwork(TabulatedNetwork):
         edge_index: torch.Tensor,
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies ``[n_local]`` (float64, eV) and no variables, ``[n_local, 0]``.
-
-        Parameters
-        ----------
-        species : Tensor [n_total] int64
-            Species index of local atoms, then of halo atoms.
-        edge_vectors : Tensor [E, 3]
-            From receiver to sender, angstrom.
-        edge_index : Tensor [2, E] int64
-            Receiver (sorted, < n_local) and sender.
-        n_local : int
-            Atoms with energies.
-        """
+        """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
         distance = torch.linalg.vector_norm(edge_vectors, dim=1)
         harmonics = spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+        local = species[:n_local]
         h = self.first(species, distance, harmonics, edge_index, n_local)
         energy = torch.zeros(n_local, dtype=torch.float64, device=h.device)
         for layer, readout in zip(self.layers, self.readouts):  # noqa: B905 (TorchScript)
@@ -91,20 +79,8 @@ class MaceNetwork(TabulatedNetwork):
             core = self.repulsion(distance, species, edge_index).to(torch.float64)
             energy = energy.index_add(0, edge_index[0], core)
         reference = self.reference_fixed.to(torch.float64) * self.reference_unit
-        energy = energy * self.energy_scale + reference.index_select(0, species[:n_local])
-        return energy, torch.zeros(n_local, 0, dtype=torch.float64, device=energy.device)
-
-    def forward(
-        self,
-        species: torch.Tensor,
-        edge_vectors: torch.Tensor,
-        edge_index: torch.Tensor,
-        n_local: int,
-        total_charge: Optional[torch.Tensor] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies and zero charges; see `raw_outputs` for the arrays."""
-        energy, _ = self.raw_outputs(species, edge_vectors, edge_index, n_local)
-        return energy, torch.zeros_like(energy)
+        energy = energy * self.energy_scale + reference.index_select(0, local)
+        return energy, self.charge_variables(h[:, : self.channels], local)
 
 
 class MaceFirstLayer(torch.nn.Module):

@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Optional, Tuple
+from typing import Any, Tuple
 
 import torch
 
 from equicalc.core import load_library
+from equicalc.nn.charged_network import ChargedNetwork, logarithms_of_widths
 from equicalc.nn.charges import (
     CHARGE_MODELS,
     CHARGE_WEIGHTS,
@@ -33,8 +34,6 @@ from equicalc.nn.repulsion import ZieglerBiersackLittmark
 from equicalc.nn.spherical import L_MAX_SUPPORTED, spherical_harmonics
 
 load_library()  # torch.ops.equicalc.exchange
-
-REFERENCE_UNIT = 2.0**-40  # eV
 
 
 @dataclass
@@ -172,7 +171,7 @@ class NetworkConfig:
         return cls(**data)
 
 
-class EquiNetwork(torch.nn.Module):
+class EquiNetwork(ChargedNetwork):
     """E(3)-equivariant message passing with low-rank radial functions and node products.
 
     The first layer sums ``u(z_j) B(r) Y`` over neighbours and forms products up to the correlation
@@ -180,14 +179,12 @@ class EquiNetwork(torch.nn.Module):
     Between layers, features of atoms owned by other ranks come through ``equicalc::exchange``.
     """
 
-    reference_fixed: torch.Tensor
+    architecture = "equicalc"
     energy_scale: torch.Tensor
     message_scale: torch.Tensor
-    epsilon_inf: torch.Tensor
 
     def __init__(self, config: NetworkConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         n_species, l_max, channels = len(config.elements), config.l_max, config.channels
         self.l_max = l_max
         self.has_repulsion = config.repulsion
@@ -230,23 +227,13 @@ class EquiNetwork(torch.nn.Module):
             n_species,
             n_extra_outputs(config.charge_model, config.charge_weights),
         )
-        self.charge_model = config.charge_model
         self.charge_head = _charge_head(config)
-        # logarithms stay positive widths in training
-        self.log_sigma = torch.nn.Parameter(
-            torch.tensor([math.log(config.width(e)) for e in config.elements], dtype=torch.float64),
-            requires_grad=config.learn_sigma and config.has_charges,
-        )
+        self.log_sigma = logarithms_of_widths(config)
         if isinstance(self.charge_head, Electronegativities):
             self.charge_head.logarithm_of_sigma = self.log_sigma
         self.repulsion = ZieglerBiersackLittmark(config.elements, config.cutoff)
-        # fixed point in units of REFERENCE_UNIT: module.to(float32) leaves integers alone and so
-        # does not round reference energies, which can be thousands of eV
-        self.register_buffer("reference_fixed", torch.zeros(n_species, dtype=torch.int64))
-        self.reference_unit = REFERENCE_UNIT
         self.register_buffer("energy_scale", torch.ones(()))
         self.register_buffer("message_scale", torch.ones(()))
-        self.register_buffer("epsilon_inf", torch.ones(()))
         # born in float64 whatever torch's default, so that coupling coefficients are exact there;
         # callers cast down
         self.to(torch.float64)
@@ -277,8 +264,7 @@ class EquiNetwork(torch.nn.Module):
             with the atoms, divided by its square root.
         """
         elements = self.config.elements
-        reference = torch.tensor([reference_energies[e] for e in elements], dtype=torch.float64)
-        self.reference_fixed.copy_(torch.round(reference / REFERENCE_UNIT))
+        self.set_reference_energies(reference_energies)
         self.energy_scale.fill_(energy_scale)
         self.message_scale.fill_(1.0 / math.sqrt(max(mean_neighbours, 1.0)))
         self.epsilon_inf.fill_(epsilon_inf)
@@ -289,29 +275,7 @@ class EquiNetwork(torch.nn.Module):
                 e: n / math.sqrt(epsilon_inf) for e, n in zip(elements, formal, strict=True)
             }
         if nominal_charges is not None:
-            values = torch.tensor([nominal_charges[e] for e in elements], dtype=torch.float64)
-            with torch.no_grad():
-                self.nominal_charges().copy_(values)
-
-    @torch.jit.unused
-    def nominal_charges(self) -> torch.Tensor:
-        """Return the charge of every element before its environment acts, ``[n_species]``, e."""
-        nominal = self.charge_head.nominal_charges
-        assert isinstance(nominal, torch.Tensor)
-        return nominal.detach()
-
-    @torch.jit.unused
-    def sigmas(self) -> torch.Tensor:
-        """Return the Gaussian width of every element, float64 ``[n_species]``, angstrom."""
-        if self.config.learn_sigma:
-            return torch.exp(self.log_sigma.double())
-        widths = [self.config.width(e) for e in self.config.elements]
-        return torch.tensor(widths, dtype=torch.float64, device=self.log_sigma.device)
-
-    @torch.jit.unused
-    def reference_energies(self) -> torch.Tensor:
-        """Return the reference energy of every element, float64 ``[n_species]``, eV."""
-        return self.reference_fixed.to(torch.float64) * REFERENCE_UNIT
+            self.set_nominal_charges(nominal_charges)
 
     def raw_outputs(
         self,
@@ -357,34 +321,6 @@ class EquiNetwork(torch.nn.Module):
             outputs, total, edge_vectors, distance, edge_index, species, n_local
         )
         return energy, variables
-
-    def forward(
-        self,
-        species: torch.Tensor,
-        edge_vectors: torch.Tensor,
-        edge_index: torch.Tensor,
-        n_local: int,
-        total_charge: Optional[torch.Tensor] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies and charges; see `raw_outputs` for the arrays.
-
-        With a total charge Q the charges are neutralised, ``q = q~ + w (Q - sum q~) / sum w``;
-        without, they are the raw ones, for callers that sum over several ranks or structures.
-        Charges of the ``equilibrated`` model need a Coulomb solver: use `raw_outputs`.
-        """
-        energy, variables = self.raw_outputs(species, edge_vectors, edge_index, n_local)
-        if self.charge_model == "none":
-            return energy, torch.zeros_like(energy)
-        if self.charge_model == "equilibrated":
-            raise RuntimeError(
-                "equilibrated charges come from a Coulomb solver; call raw_outputs for "
-                "electronegativities and hardnesses"
-            )
-        charge = variables[:, 0]
-        if total_charge is not None:
-            weight = variables[:, 1]
-            charge = charge + weight * ((total_charge - charge.sum()) / weight.sum())
-        return energy, charge
 
 
 def _charge_head(config: NetworkConfig) -> torch.nn.Module:

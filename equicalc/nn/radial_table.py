@@ -79,7 +79,9 @@ class RadialTable(torch.nn.Module):
         blocks = sum(n_blocks(width) for width in widths)
         # [blocks, rows, LANES]: what a kernel reads for one block of channels is close together
         self.register_buffer(
-            "coefficients", torch.zeros(blocks, n_rows, LANES, dtype=torch.float64)
+            "coefficients",
+            torch.zeros(blocks, n_rows, LANES, dtype=torch.float64),
+            persistent=False,  # follows from the network behind f
         )
 
     @torch.jit.export

@@ -24,6 +24,7 @@ from equicalc.data.structures import Structure, file_hash, read_structures
 from equicalc.dispersion import without_dispersion
 from equicalc.errors import ConfigError
 from equicalc.evaluate import compare
+from equicalc.nn.architectures import NETWORKS
 from equicalc.train import checkpoint
 from equicalc.train.config import load_config
 from equicalc.train.directory import interruption_message, prepare_directory
@@ -75,9 +76,9 @@ def run(
     config = load_config(config_path, overrides)
     directory = Path(config.run.directory or ".")
     training, validation = load_data(config)
-    config.model.elements = config.model.elements or elements_of(training)
-    check_elements([*training, *validation], config.model.elements)
-    config.model.network(config.model.elements)
+    elements = config.model.elements or elements_of(training)
+    check_elements([*training, *validation], elements)
+    config.model.elements = list(config.model.network(elements).elements)
     if config.model.has_charges:
         check_boundaries([*training, *validation])
     _check_labels(config, training)
@@ -152,7 +153,8 @@ def _work(
     device = torch.device(config.run.device)
     if device.type == "cuda" and team.size > 1:
         device = torch.device("cuda", team.rank)
-    elements, cutoff = config.model.elements, config.model.cutoff
+    elements = config.model.elements
+    cutoff = config.model.network(elements).cutoff
 
     def graphs(structures: list[Structure]) -> list[Batch]:
         return [make_sample(s, elements, cutoff).to(device) for s in structures]
@@ -214,10 +216,11 @@ def header(
     config: Config, training: list[Structure], validation: list[Structure]
 ) -> dict[str, Any]:
     """What a weights file says about itself."""
-    data = config.data
+    data, settings = config.data, config.model.network(config.model.elements)
     files = [*data.train, *(data.validation or [])]
     return {
-        "network": config.model.network(config.model.elements).to_dict(),
+        "architecture": NETWORKS[type(settings)].architecture,
+        "network": settings.to_dict(),
         "about": dataclasses.asdict(config.about),
         "training_dtype": config.run.dtype,
         "data": {

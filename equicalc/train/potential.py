@@ -13,9 +13,8 @@ import torch
 
 from equicalc.data.batch import Batch
 from equicalc.electrostatics import coulomb_energies, equilibrated_charges, neutralise
-from equicalc.nn import EquiNetwork
+from equicalc.nn.charged_network import ChargedNetwork
 from equicalc.nn.charges import TransferredCharges
-from equicalc.nn.tabulated import TabulatedNetwork
 
 # Relative error of the wave sum. Training errors are 1e-3 of the forces at best.
 TRAINING_ACCURACY = 1e-6
@@ -58,15 +57,13 @@ class Potential(torch.nn.Module):
 
     Parameters
     ----------
-    network : EquiNetwork or TabulatedNetwork
+    network : ChargedNetwork
         Its dtype is the precision of training; positions and sums are float64.
     accuracy : float
         Relative accuracy of the Coulomb sum.
     """
 
-    def __init__(
-        self, network: EquiNetwork | TabulatedNetwork, accuracy: float = TRAINING_ACCURACY
-    ):
+    def __init__(self, network: ChargedNetwork, accuracy: float = TRAINING_ACCURACY):
         super().__init__()
         self.network: Any = network
         self.accuracy = accuracy

@@ -8,6 +8,8 @@ from typing import Any
 
 from equicalc.errors import ConfigError
 from equicalc.nn import NetworkConfig
+from equicalc.nn.architectures import Settings
+from equicalc.train.adoption import adopted_settings
 from equicalc.train.loss import TERMS, LossShape, LossWeights
 
 
@@ -28,10 +30,12 @@ class ModelSection(NetworkConfig):
         Energy of each element, eV; default: fitted to the training energies (with ``init``: those
         of the earlier model).
     refit_reference_energies : bool
-        With ``init``: fit the reference energies again, for data of another level of theory.
+        With ``init``: fit the reference energies again, for data of another level of theory. Always
+        done when charges are added to a network that has none.
     init : str, optional
         Where weights come from: ``best.pt`` of an earlier run, a model file, or the name of a
-        shipped model, with the same network.
+        shipped model, with the same network. A network that was imported from another code brings
+        its shape with it; charges can be added to it (``none``, ``fixed``, ``predicted``).
     """
 
     initial_charges: dict[str, float] | None = None
@@ -44,8 +48,11 @@ class ModelSection(NetworkConfig):
         # Elements may still be missing; `network` checks everything.
         pass
 
-    def network(self, elements: list[str]) -> NetworkConfig:
+    def network(self, elements: list[str]) -> Settings:
         """Return the network's own configuration; ConfigError for impossible values."""
+        adopted = adopted_settings(self, elements)
+        if adopted is not None:
+            return adopted
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(NetworkConfig)}
         values["elements"] = list(elements)
         try:

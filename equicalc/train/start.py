@@ -23,9 +23,12 @@ from equicalc.data.structures import Structure
 from equicalc.deploy import is_model_file, read_network
 from equicalc.electrostatics import solve
 from equicalc.errors import ConfigError, DataError
-from equicalc.nn import EquiNetwork, NetworkConfig
+from equicalc.nn import EquiNetwork
+from equicalc.nn.architectures import build, settings_of
+from equicalc.nn.charged_network import ChargedNetwork
 from equicalc.nn.charges import Electronegativities
 from equicalc.train import checkpoint
+from equicalc.train.adoption import CHARGES
 from equicalc.train.potential import Potential
 from equicalc.train.settings import Config
 
@@ -36,7 +39,7 @@ def make_network(
     graphs: list[Batch],
     device: torch.device,
     fresh: bool = True,
-) -> EquiNetwork:
+) -> ChargedNetwork:
     """Network with random (or earlier) weights and the statistics of the training data.
 
     With `fresh` False a checkpoint will overwrite everything: only the shape is made.
@@ -45,32 +48,38 @@ def make_network(
     elements = model.elements
     torch.manual_seed(config.training.seed)
     # float64 at birth, so that both precisions start from the same numbers.
-    network = EquiNetwork(model.network(elements)).to(torch.float64)
+    network = build(model.network(elements))
+    # operators of imported networks have no second derivatives
+    network.set_fused(network.architecture == "equicalc")
     dtype = getattr(torch, config.run.dtype)
     if not fresh:
         return network.to(device=device, dtype=dtype)
-    if model.init is not None:
-        load_weights(network, model.init)
-    else:
+    complete = model.init is not None and load_weights(network, model.init)
+    if not complete:
         epsilon_inf = model.epsilon_inf or mean_epsilon_inf(training)
         charges = starting_charges(config, training, network, epsilon_inf)
         mean_neighbours = sum(g.edge_index.shape[1] for g in graphs) / sum(map(len, training))
-        network.set_statistics(
-            dict.fromkeys(elements, 0.0),
-            rms_force(training),
-            mean_neighbours,
-            charges,
-            epsilon_inf,
-        )
+        if isinstance(network, EquiNetwork):
+            network.set_statistics(
+                dict.fromkeys(elements, 0.0),
+                rms_force(training),
+                mean_neighbours,
+                charges,
+                epsilon_inf,
+            )
+        else:
+            network.set_nominal_charges(charges)
+            network.epsilon_inf.fill_(epsilon_inf)
         if model.charge_model == "equilibrated":
             set_electronegativities(network, training[0])
     network = network.to(device=device)
-    set_reference_energies(network, config, training, graphs)
+    if not complete or model.reference_energies is not None or model.refit_reference_energies:
+        set_reference_energies(network, config, training, graphs)
     return network.to(dtype)
 
 
 def starting_charges(
-    config: Config, training: list[Structure], network: EquiNetwork, epsilon_inf: float
+    config: Config, training: list[Structure], network: ChargedNetwork, epsilon_inf: float
 ) -> dict[str, float]:
     """Charge of each element to start from, e: given, or from Born charges, forces, or a guess."""
     model, elements = config.model, config.model.elements
@@ -106,7 +115,7 @@ def starting_charges(
     return charges
 
 
-def set_electronegativities(network: EquiNetwork, structure: Structure) -> None:
+def set_electronegativities(network: ChargedNetwork, structure: Structure) -> None:
     """Give equilibrated charges electronegativities at which a structure has its nominal charges.
 
     At the minimum chi_i + eta_i q_i + phi_i is the same for all atoms; chi is set to the mean of
@@ -135,7 +144,7 @@ def set_electronegativities(network: EquiNetwork, structure: Structure) -> None:
 
 
 def set_reference_energies(
-    network: EquiNetwork, config: Config, training: list[Structure], graphs: list[Batch]
+    network: ChargedNetwork, config: Config, training: list[Structure], graphs: list[Batch]
 ) -> None:
     """Give the network its reference energies: those of the configuration, or a fit.
 
@@ -146,21 +155,12 @@ def set_reference_energies(
     if model.reference_energies is not None:
         _check_elements_of(model.reference_energies, elements, "model.reference_energies")
         values = model.reference_energies
-    elif model.init is not None and not model.refit_reference_energies:
-        return
     else:
-        _write_reference(network, dict.fromkeys(elements, 0.0))
+        network.set_reference_energies(dict.fromkeys(elements, 0.0))
         potential = Potential(network)
         energies = [float(potential(g, need_stress=False).energy[0].detach()) for g in graphs]
         values = fit_reference_energies(training, elements, np.array(energies))
-    _write_reference(network, values)
-
-
-def _write_reference(network: EquiNetwork, values: dict[str, float]) -> None:
-    """Set only the reference energies, through the network's own setter."""
-    scale = float(network.energy_scale)
-    mean_neighbours = float(network.message_scale) ** -2
-    network.set_statistics(values, scale, mean_neighbours, None, float(network.epsilon_inf))
+    network.set_reference_energies(values)
 
 
 def _check_elements_of(values: dict[str, float], elements: list[str], key: str) -> None:
@@ -170,8 +170,13 @@ def _check_elements_of(values: dict[str, float], elements: list[str], key: str) 
         raise ConfigError(str(error)) from None
 
 
-def load_weights(network: EquiNetwork, path: str | Path) -> None:
+def load_weights(network: ChargedNetwork, path: str | Path) -> bool:
     """Give a network the weights of an earlier run or a model file.
+
+    Returns
+    -------
+    bool
+        Whether these are all weights; False when the earlier network lacks the charges.
 
     Raises
     ------
@@ -186,13 +191,18 @@ def load_weights(network: EquiNetwork, path: str | Path) -> None:
     else:
         content = checkpoint.load(path, checkpoint.WEIGHTS_KIND)
         stored, state = content["network"], content["state"]
+    complete = stored.get("charge_model") == network.config.charge_model
+    given = () if network.architecture == "equicalc" else CHARGES
     for key, value in network.config.to_dict().items():
-        if stored.get(key) != value:
+        if key not in given and stored.get(key) != value:
             raise ConfigError(
                 f"model.init: '{path}' has model.{key} = {stored.get(key)!r}, the configuration "
                 f"says {value!r}; a run can only start from a network of the same shape"
             )
-    network.load_state_dict(state)
+    if not complete:
+        state = {k: v for k, v in state.items() if not k.startswith(("charge_", "log_sigma"))}
+    network.load_state_dict(state, strict=complete)
+    return complete
 
 
 def load_best(directory: str | Path, dtype: torch.dtype = torch.float64) -> Potential:
@@ -211,6 +221,7 @@ def load_best(directory: str | Path, dtype: torch.dtype = torch.float64) -> Pote
         When there is no ``best.pt`` or it is damaged.
     """
     content = checkpoint.load(Path(directory) / "best.pt", checkpoint.WEIGHTS_KIND)
-    network = EquiNetwork(NetworkConfig.from_dict(content["network"])).to(torch.float64)
+    network = build(settings_of(content.get("architecture", "equicalc"), content["network"]))
+    network.set_fused(network.architecture == "equicalc")
     network.load_state_dict(content["state"])
     return Potential(network.to(dtype))

@@ -13,7 +13,7 @@ from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_s
 from equicalc import EquiCalculator
 from equicalc.core import load_library
 from equicalc.deploy.reading import read_network
-from equicalc.errors import ModelFileError
+from equicalc.interop.sevennet import import_sevennet
 from equicalc.lammps_run import single_point
 
 HERE = Path(__file__).resolve().parent
@@ -67,9 +67,12 @@ def test_model_file_passes_its_own_check_and_needs_no_tables(imported_model, nam
     assert path.stat().st_size < 200_000
 
 
-def test_training_does_not_start_from_an_imported_network(imported_model):
-    with pytest.raises(ModelFileError, match=r"'gated' .*SevenNet 0\.11.* does not train"):
-        read_network(imported_model("rotations"))
+def test_model_file_gives_its_network_back(imported_model):
+    network = read_network(imported_model("rotations"))
+    original = import_sevennet(HERE.parent / "reference" / "sevennet_rotations.pth").network
+    assert network.config == original.config
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, original.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("name", VARIANTS)
