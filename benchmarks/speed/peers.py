@@ -296,7 +296,7 @@ def _row(entry: dict[str, Any], timings: dict[str, Any], of: str, threads: int) 
 
 
 def _picture(results: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for column, kind in enumerate(("NaCl", "water")):
         for contestant in CONTESTANTS:
@@ -313,7 +313,8 @@ def _picture(results: dict[str, Any]) -> Figure:
         axes[column].set_xlabel("atoms")
         axes[column].grid(alpha=0.3, which="both")
     axes[0].set_ylabel("µs per atom")
-    axes[0].legend(fontsize=7)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, ncols=3, loc="outside lower center")
     return figure
 
 
