@@ -6,8 +6,8 @@
 #   make setup     only build                         make clean      remove what was built
 #   make docs      picture and table of the README    make format     style of all sources
 #
-# PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL takes torch from another package
-# index, for example one with CPU-only or with ROCm builds.
+# PYTHON=python3.12 chooses the interpreter, JOBS=4 runs four tests at once. TORCH_INDEX=URL takes
+# torch from another package index, for example one with CPU-only or with ROCm builds.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,7 +16,10 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 TORCH_INDEX ?=
+# for "make bench": PEERS="--python sevenn=PATH_OF_ITS_PYTHON ...", codes to be measured beside ours
+PEERS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--quiet) install
 
@@ -53,15 +56,16 @@ demo: setup
 
 # One thread per process: MPI tests start several processes on few cores.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
 test-all: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 bench: setup
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/nve_drift.py
 	$(BIN)/python -m benchmarks.speed.network
+	$(BIN)/python -m benchmarks.speed.peers $(PEERS)
 
 # Picture and table of the README.
 docs: setup

@@ -4,12 +4,9 @@ Three shared objects land in the package directory: libequicalc.so (csrc without
 _core.so (its Python module) and equicalcplugin.so (the LAMMPS pair style, loaded by LAMMPS).
 A ninja file in build/ compiles in parallel and only what changed; -march is left to the compiler's
 default, so that a built package runs on other machines of the same architecture.
-
-EQUICALC_SANITIZE=address,undefined builds with these sanitizers of g++, for "make sanitize".
 """
 
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -23,17 +20,12 @@ from setuptools.command.build_ext import build_ext
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parent
-SANITIZE = os.environ.get("EQUICALC_SANITIZE", "")
-NINJA_DIR = ROOT / "build" / ("ninja-sanitized" if SANITIZE else "ninja")
+NINJA_DIR = ROOT / "build" / "ninja"
 TORCH_LIB = Path(torch.__file__).resolve().parent / "lib"
 
 FLAGS = "-std=c++20 -O3 -fPIC -fopenmp -ffp-contract=fast -Wall -Wextra -Werror"
 # False alarms of g++ 12 inside std::string, GCC bugs 105651 and 105329.
 FLAGS += " -Wno-restrict -Wno-stringop-overflow"
-if SANITIZE:
-    # Instrumented code makes g++ suspect uninitialised values where there are none.
-    FLAGS = FLAGS.replace("-O3", "-O1 -g") + f" -fsanitize={SANITIZE} -fno-omit-frame-pointer"
-    FLAGS += " -fno-sanitize-recover=undefined -Wno-maybe-uninitialized"
 
 
 def header_directory(distribution: str, header: str) -> Path:
@@ -144,12 +136,11 @@ def ninja_script(exts: list[Extension]) -> str:
     out = NINJA_DIR
     rpaths = ["$$ORIGIN", "$$ORIGIN/../torch/lib", str(TORCH_LIB)]
     link = " ".join(f"'-Wl,-rpath,{path}'" for path in rpaths)
-    sanitizers = f"-fsanitize={SANITIZE}" if SANITIZE else ""
     lines = [
         f"builddir = {out}",
         f"flags = {FLAGS} -D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)} "
         + " ".join(f"-isystem {path}" for path in cpp_extension.include_paths()),
-        f"link = -shared -fopenmp {sanitizers} -L{TORCH_LIB} -L{out} {link}",
+        f"link = -shared -fopenmp -L{TORCH_LIB} -L{out} {link}",
         "rule compile",
         "  command = c++ -MMD -MF $out.d $flags $extra -Icsrc -c $in -o $out",
         "  depfile = $out.d",
