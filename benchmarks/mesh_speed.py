@@ -1,8 +1,8 @@
 """Speed of the Coulomb meshes at equal measured accuracy: equicalc, LAMMPS PPPM, torch-pme P3M.
 
-    python benchmarks/mesh_speed.py                    (one thread, about 15 minutes)
-    python benchmarks/mesh_speed.py --search           (only the meshes: no quiet machine)
-    python benchmarks/mesh_speed.py --atoms 512        (goes on with what is measured already)
+    python -m benchmarks.mesh_speed                    (one thread, about 15 minutes)
+    python -m benchmarks.mesh_speed --search           (only the meshes: no quiet machine)
+    python -m benchmarks.mesh_speed --atoms 512        (goes on with what is measured already)
 
 Rock salt with every atom off its place, charges of 1 e and sigma = 1 A (g_ewald = 0.5 / A), sum
 over waves only. Every code gets, for each of its splines, the smallest mesh whose forces are right
@@ -26,8 +26,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from mesh_codes import CODES, EDGES, SPACING, Call, Crystal, smallest, user_call, user_meshes
 
+from benchmarks.mesh_codes import (
+    CODES,
+    EDGES,
+    SPACING,
+    Call,
+    Crystal,
+    smallest,
+    user_call,
+    user_meshes,
+)
 from equicalc import EquiCalculator, plots
 from equicalc.electrostatics import solve
 
