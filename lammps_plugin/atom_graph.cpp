@@ -5,6 +5,7 @@
 #include "neigh_list.h"
 #include "update.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -25,6 +26,7 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
     const int n_atoms = atom->nlocal + atom->nghost;
     row_of_atom_.assign(n_atoms, -1);
     owners_.assign(n_atoms, Owner{});
+    types_.assign(atom->type, atom->type + n_atoms);
     atom_of_row_.clear();
     for (int k = 0; k < list.inum; ++k) {
         const int i = list.ilist[k];
@@ -38,6 +40,14 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
     n_local_ = static_cast<int64_t>(atom_of_row_.size());
     n_receivers_ = n_rows_ = n_local_;
     has_ghost_rows_ = false;
+}
+
+bool AtomGraph::types_changed() const {
+    return !std::equal(types_.begin(), types_.end(), atom->type);
+}
+
+std::string AtomGraph::label(int i) const {
+    return std::to_string(atom->tag_enable != 0 ? atom->tag[i] : i + 1);
 }
 
 void AtomGraph::add_halo() {
@@ -102,9 +112,8 @@ void AtomGraph::check_positions() const {
         const double *x = atom->x[i];
         if (!std::isfinite(x[0] + x[1] + x[2])) {
             throw std::runtime_error(
-                "the position of atom " + std::to_string(atom->tag_enable ? atom->tag[i] : i + 1) +
-                " is not a finite number at step " + std::to_string(update->ntimestep) +
-                " on rank " + std::to_string(comm->me) +
+                "the position of atom " + label(i) + " is not a finite number at step " +
+                std::to_string(update->ntimestep) + " on rank " + std::to_string(comm->me) +
                 ". Look at the forces of the steps before; a smaller 'timestep' or a 'minimize' "
                 "before the run may be what is missing");
         }

@@ -10,7 +10,9 @@
 
 #include "pointers.h"
 
+#include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace LAMMPS_NS {
@@ -40,9 +42,14 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     // this rank. The list must have the neighbours of ghosts, and the ghosts must reach that far.
     void add_ghosts(const LAMMPS_NS::NeighList &list, int depth);
 
+    // Whether an atom's type is another than when rows were given: fixes that exchange types keep
+    // the neighbour list.
+    bool types_changed() const;
+
     // The edges shorter than the cutoff at the present positions. Stops LAMMPS at NaN positions.
     equicalc::Graph build(const LAMMPS_NS::NeighList &list) const;
 
+    double cutoff() const { return std::sqrt(cutoff_squared_); }
     int64_t n_local() const { return n_local_; }
     // Rows that the network sees, first those of the atoms of this rank.
     int64_t n_rows() const { return n_rows_; }
@@ -53,6 +60,8 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     const std::vector<int> &row_of_atom() const { return row_of_atom_; }
     // Where a charged model has nothing to say, charges are zero.
     bool describes_type(int type) const { return species_of_type_[type] >= 0; }
+    // How messages name an atom: by its tag, or where there are none by its place on this rank.
+    std::string label(int i) const;
 
   private:
     void check_positions() const;
@@ -65,6 +74,7 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     int64_t n_receivers_ = 0, n_rows_ = 0;
     bool has_ghost_rows_ = false;
     std::vector<int> atom_of_row_, row_of_atom_;
+    std::vector<int> types_;     // of local and ghost atoms when rows were given
     std::vector<Owner> owners_;  // of local and ghost atoms
     torch::Tensor species_;
 };

@@ -5,11 +5,41 @@
 #include "error.h"
 #include "exceptions.h"
 #include "lammps.h"
+#include "update.h"
 
 #include <exception>
+#include <new>
 #include <string>
 
 namespace equicalc_lammps {
+
+// The text of one rank on all ranks; collective.
+inline std::string text_of_rank(LAMMPS_NS::LAMMPS *lmp, int rank, std::string text) {
+    auto length = static_cast<int>(text.size());
+    MPI_Bcast(&length, 1, MPI_INT, rank, lmp->world);
+    text.resize(length);
+    MPI_Bcast(text.data(), length, MPI_CHAR, rank, lmp->world);
+    return text;
+}
+
+// What an exception says, and what to do where memory is short.
+inline std::string text_of(const std::exception &exception) {
+    const std::string text = exception.what();
+    const bool memory = dynamic_cast<const std::bad_alloc *>(&exception) != nullptr ||
+                        text.find("bad_alloc") != std::string::npos ||
+                        text.find("allocate memory") != std::string::npos ||
+                        text.find("ut of memory") != std::string::npos;
+    return memory ? "out of memory. Take fewer atoms per rank: more ranks on other machines, or a "
+                    "smaller cell; or type 'pair_style equicalc precision float32' (" +
+                        text + ")"
+                  : text;
+}
+
+// Where a run is, for messages.
+inline std::string step_and_rank(LAMMPS_NS::LAMMPS *lmp) {
+    return "at step " + std::to_string(lmp->update->ntimestep) + " on rank " +
+           std::to_string(lmp->comm->me);
+}
 
 // Runs `action`, which must not communicate, on every rank; collective. Whichever rank fails, all
 // of them stop with its message, so that none waits for the others for ever.
@@ -23,18 +53,13 @@ void run_on_all_ranks(LAMMPS_NS::LAMMPS *lmp, Action action) {
         throw;
     } catch (const std::exception &exception) {
         failed = true;
-        message = exception.what();
+        message = text_of(exception);
     }
     int first = failed ? lmp->comm->me : lmp->comm->nprocs;
     MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, lmp->world);
-    if (first == lmp->comm->nprocs) {
-        return;
+    if (first < lmp->comm->nprocs) {
+        lmp->error->all(FLERR, "pair_style equicalc: " + text_of_rank(lmp, first, message));
     }
-    auto length = static_cast<int>(message.size());
-    MPI_Bcast(&length, 1, MPI_INT, first, lmp->world);
-    message.resize(length);
-    MPI_Bcast(message.data(), length, MPI_CHAR, first, lmp->world);
-    lmp->error->all(FLERR, "pair_style equicalc: " + message);
 }
 
 }  // namespace equicalc_lammps

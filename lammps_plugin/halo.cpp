@@ -2,6 +2,7 @@
 
 #include "comm.h"
 #include "pair.h"
+#include "timer.h"
 
 #include <cstring>
 
@@ -54,7 +55,9 @@ torch::Tensor Halo::forward(const torch::Tensor &local, int64_t n_total) {
     total.narrow(0, 0, local.size(0)).copy_(local);
     use(total);
     if (row_doubles_ > 0) {
+        timer->stamp(LAMMPS_NS::Timer::PAIR);
         comm->forward_comm(pair_, row_doubles_);
+        timer->stamp(LAMMPS_NS::Timer::COMM);
     }
     features_.reset();
     return total;
@@ -64,7 +67,9 @@ torch::Tensor Halo::reverse(const torch::Tensor &grad_total, int64_t n_local) {
     torch::Tensor sum = grad_total.clone(torch::MemoryFormat::Contiguous);
     use(sum);
     if (row_doubles_ > 0) {
+        timer->stamp(LAMMPS_NS::Timer::PAIR);
         comm->reverse_comm(pair_, row_doubles_);
+        timer->stamp(LAMMPS_NS::Timer::COMM);
     }
     features_.reset();
     return sum.narrow(0, 0, n_local);

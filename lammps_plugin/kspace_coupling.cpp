@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,9 @@ constexpr double kSmallestCharge = 1e-10;
 
 // Where g * cutoff = 6 the estimated real-space error, ~ exp(-36), is below rounding.
 constexpr double kCutoffInSplittingLengths = 6.0;
+
+// How many times the error asked for a mesh may have after its box has grown.
+constexpr double kWorstMesh = 10.0;
 
 // Opens protected members.
 struct Access : KSpace {
@@ -57,6 +61,17 @@ bool is_flipped(const std::array<double, 6> &before, const std::array<double, 6>
         return std::abs(now[tilt] - before[tilt]) > 0.5 * now[edge];
     };
     return jumped(5, 0) || jumped(4, 0) || jumped(3, 1);  // xy, xz, yz
+}
+
+std::string text(double value) {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%.4g", value);
+    return digits;
+}
+
+// Lengths of the cell vectors (xprd, 0, 0), (xy, yprd, 0), (xz, yz, zprd).
+std::array<double, 3> edges_of(const std::array<double, 6> &h) {
+    return {h[0], std::hypot(h[5], h[1]), std::hypot(h[4], h[3], h[2])};
 }
 
 }  // namespace
@@ -150,6 +165,7 @@ void KspaceCoupling::init_run() {
     // Monte Carlo fixes call the solver without asking compute_flag: nothing shall come of it.
     Access::factor(force->kspace) = 0.0;
     solver_is_stale_ = true;
+    box_of_mesh_ = present_box(domain);
     atom_energies_checked_ = false;
 }
 
@@ -157,6 +173,7 @@ void KspaceCoupling::set_up_solver() {
     // Integrators set up the solver only after the first pair computation of a run, and `rerun`
     // changes the box before it. Later changes of the box come with a set-up of their own.
     const auto box = present_box(domain);
+    require_fine_mesh(box);
     // Fixes flip a tilted box after their own set-up, at the next new neighbour list.
     const bool flipped = is_flipped(box_of_setup_, box);
     if (solver_is_stale_ || flipped || (update->setupflag != 0 && box != box_of_setup_)) {
@@ -164,6 +181,30 @@ void KspaceCoupling::set_up_solver() {
         solver_is_stale_ = false;
     }
     box_of_setup_ = box;
+}
+
+// A mesh has the number of points that its run began with, whatever the box does since. (`ewald`
+// counts its waves anew at every change.)
+void KspaceCoupling::require_fine_mesh(const std::array<double, 6> &box) const {
+    const KSpace *kspace = force->kspace;
+    if (kspace->pppmflag == 0) {
+        return;
+    }
+    const auto now = edges_of(box), then = edges_of(box_of_mesh_);
+    size_t axis = 0;
+    for (size_t k = 1; k < 3; ++k) {
+        axis = now[k] / then[k] > now[axis] / then[axis] ? k : axis;
+    }
+    const double worse = std::pow(now[axis] / then[axis], kspace->order);
+    if (worse > kWorstMesh) {
+        error->all(FLERR,
+                   "pair_style equicalc: at step " + std::to_string(update->ntimestep) + " edge " +
+                       "abc"[axis] + " of the box is " + text(now[axis]) + " long, it was " +
+                       text(then[axis]) + " when kspace_style " + force->kspace_style +
+                       " chose its mesh: forces have " + text(worse) +
+                       " times the error asked for. Split the run, each 'run' chooses a "
+                       "new mesh; or type 'kspace_modify mesh NX NY NZ' for the largest box");
+    }
 }
 
 LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> charges,

@@ -52,6 +52,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     void refuse_unsuitable_style() const;
     void set_splitting();
     void set_up_solver();
+    void require_fine_mesh(const std::array<double, 6> &box) const;
     double charge_scale() const;
     void run_solver(std::span<const int> atoms, std::span<const double> charges, int eflag,
                     int vflag);
@@ -65,7 +66,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     bool integrator_is_stale_ = false;    // it has read compute_flag before we changed it
     bool solver_is_stale_ = true;         // KSPACE was initialised and not set up since
     bool atom_energies_checked_ = false;  // once per run
-    std::array<double, 6> box_of_setup_{};
+    std::array<double, 6> box_of_setup_{}, box_of_mesh_{};
 };
 
 }  // namespace equicalc_lammps

@@ -5,6 +5,7 @@
 #include "charge_history.h"
 #include "collective_error.h"
 #include "committee.h"
+#include "contacts.h"
 #include "coulomb.h"
 #include "halo.h"
 
@@ -72,8 +73,8 @@ void PairEquicalc::compute(int eflag, int vflag) {
     } catch (const LAMMPSException &) {
         throw;
     } catch (const std::exception &exception) {
-        error->one(FLERR, "pair_style equicalc: at step " + std::to_string(update->ntimestep) +
-                              " on rank " + std::to_string(comm->me) + ": " + exception.what());
+        // Only this rank knows of it, the others wait for its messages: they have to be aborted.
+        error->one(FLERR, "pair_style equicalc: " + step_and_rank(lmp) + ": " + text_of(exception));
     }
 }
 
@@ -81,6 +82,7 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
     renumber_atoms_if_rebuilt();
     equicalc::Graph graph;
     run_on_all_ranks(lmp, [&] { graph = graph_->build(*list); });
+    contacts_->check(graph, *graph_);
     std::fill_n(pvector, 4, 0.0);
     outputs_.begin(update->ntimestep, graph.n_local);
     if (coulomb_) {
@@ -157,6 +159,8 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
 
     torch::Tensor charge_gradient;
     if (coulomb_) {
+        // One charge that is not a number would make all potentials so, and name no atom.
+        run_on_all_ranks(lmp, [&] { require_finite(result, graph); });
         charge_gradient = add_charges(member, result.variables.contiguous(), eflag, vflag);
     }
     const torch::Tensor edge_gradients =
@@ -192,7 +196,12 @@ int PairEquicalc::depth() const {
 }
 
 void PairEquicalc::renumber_atoms_if_rebuilt() {
-    if (neighbor->ago != 0 && neighbor->lastcall == numbered_at_) {
+    int stale = neighbor->ago == 0 || neighbor->lastcall != numbered_at_ ? 1 : 0;
+    if (stale == 0) {  // the same for all ranks so far
+        stale = graph_->types_changed() ? 1 : 0;
+        MPI_Allreduce(MPI_IN_PLACE, &stale, 1, MPI_INT, MPI_MAX, world);
+    }
+    if (stale == 0) {
         return;
     }
     graph_->number_local_atoms(*list);
@@ -218,15 +227,12 @@ void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc
     }
     const double *node_energies = energies.data_ptr<double>();
     const double *atom_virials = result.atom_virials.data_ptr<double>();
+    std::vector<int64_t> not_finite;
     for (int64_t row = 0; row < graph_->n_local(); ++row) {
         const int i = graph_->atom_of_row()[row];
         const double *f = atom->f[i];
         if (!std::isfinite(node_energies[row] + f[0] + f[1] + f[2])) {
-            throw std::runtime_error(
-                "the energy of or the force on atom " + std::to_string(atom->tag[i]) +
-                " is not a finite number at step " + std::to_string(update->ntimestep) +
-                " on rank " + std::to_string(comm->me) +
-                ". Atoms may be on top of each other, or the time step too long");
+            not_finite.push_back(row);
         }
         outputs_.network_energies[row] += node_energies[row];
         if (eflag_global != 0) {
@@ -236,6 +242,7 @@ void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc
             eatom[i] += units_.energy * node_energies[row];
         }
     }
+    require_none_of(not_finite, graph, "energy or force");
     for (int64_t row = 0; row < graph.n_local && vflag_atom != 0; ++row) {
         const auto share = symmetric_part(atom_virials + 9 * row);
         for (int k = 0; k < 6; ++k) {

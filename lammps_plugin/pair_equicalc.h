@@ -1,5 +1,6 @@
 // pair_style equicalc [precision float64|float32|mixed] [device cpu|auto] [charge Q]
 //                     [efield Ex Ey Ez] [ghosts exchange|extended] [deviation N]
+//                     [contacts warn|stop|ignore]
 // pair_coeff * * MODEL [MODEL ...] El1 El2 ...
 //
 // MODEL is a file or the name of a shipped model; each atom type gets a chemical element, or NULL
@@ -20,6 +21,8 @@
 // shell of ghosts as wide as all layers reach (the ghost cutoff is raised for it), instead of
 // exchanging features of ghosts between the layers. `compute centroid/stress/atom`, and with it
 // `compute heat/flux`, needs it for models of two or more layers (pair_heat.cpp).
+//
+// `contacts` says what happens when atoms come closer than in the training data (contacts.h).
 //
 // `compute ID all pair equicalc` gives
 //   c_ID[1] to c_ID[3]  the dipole, charge times length (positions unwrapped by image flags; it has
@@ -48,6 +51,7 @@ namespace equicalc_lammps {
 class AtomGraph;
 class ChargeHistory;
 class Committee;
+class Contacts;
 class Halo;
 class Coulomb;
 struct Dipole;
@@ -100,6 +104,11 @@ class PairEquicalc : public Pair {
     void log_model(const Member &member, const std::string &path) const;
     void log_style() const;
     void give_nominal_charges();
+
+    // In pair_failures.cpp: what is said when numbers are none.
+    void require_finite(const equicalc::ForwardResult &result, const equicalc::Graph &graph) const;
+    void require_none_of(const std::vector<int64_t> &rows, const equicalc::Graph &graph,
+                         const std::string &what) const;
 
     // What follows is in pair_checks.cpp: each stops LAMMPS if it has to.
     void require_settings_of_charged_model() const;
@@ -155,6 +164,7 @@ class PairEquicalc : public Pair {
     equicalc_lammps::AtomOutputs outputs_;
     std::unique_ptr<equicalc_lammps::AtomGraph> graph_;
     std::unique_ptr<equicalc_lammps::Halo> halo_;
+    std::unique_ptr<equicalc_lammps::Contacts> contacts_;
     std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;  // of models with charges
 };
 

@@ -5,6 +5,7 @@
 #include "charge_history.h"
 #include "collective_error.h"
 #include "committee.h"
+#include "contacts.h"
 #include "coulomb.h"
 #include "dipole.h"
 #include "halo.h"
@@ -109,6 +110,7 @@ void PairEquicalc::coeff(int narg, char **arg) {
         std::make_unique<AtomGraph>(lmp, units_, info().cutoff, members_.front().species_of_type);
     halo_ = std::make_unique<Halo>(lmp, this, *graph_);
     committee_ = std::make_unique<Committee>(lmp, this);
+    contacts_ = std::make_unique<Contacts>(lmp, info(), options_.on_contact);
     // LAMMPS sizes its buffers once: for the widest message, and for (rank, row) of the owner.
     const auto bytes = static_cast<int64_t>(torch::elementSize(options_.dtype()));
     int64_t width = 0;
@@ -343,6 +345,7 @@ void PairEquicalc::init_style() {
         comm->cutghostuser = std::max(comm->cutghostuser, reach);
     }
     numbered_at_ = -1;
+    contacts_->begin_run();
     if (!coulomb_) {
         return;
     }

@@ -16,7 +16,8 @@ using Words = std::span<char *>;
 
 constexpr const char *kUsage =
     "pair_style equicalc [precision float64|float32|mixed] [device cpu|auto] [charge Q] "
-    "[efield Ex Ey Ez] [ghosts exchange|extended] [deviation N] [skin_mask on]";
+    "[efield Ex Ey Ez] [ghosts exchange|extended] [deviation N] "
+    "[contacts warn|stop|ignore] [skin_mask on]";
 
 struct Option {
     int n_values;
@@ -53,6 +54,17 @@ bool read_deviation(LAMMPS *lmp, StyleOptions &options, const Words &values) {
     return options.deviation_every > 0;
 }
 
+bool read_contacts(LAMMPS *, StyleOptions &options, const Words &values) {
+    static const std::map<std::string, OnContact> words = {
+        {"warn", OnContact::warn}, {"stop", OnContact::stop}, {"ignore", OnContact::ignore}};
+    const auto found = words.find(values[0]);
+    if (found == words.end()) {
+        return false;
+    }
+    options.on_contact = found->second;
+    return true;
+}
+
 const std::map<std::string, Option> &known_options() {
     static const std::map<std::string, Option> options = {
         {"precision",
@@ -84,6 +96,7 @@ const std::map<std::string, Option> &known_options() {
               return into.extended_ghosts || std::string(values[0]) == "exchange";
           }}},
         {"deviation", {1, read_deviation}},
+        {"contacts", {1, read_contacts}},
         {"skin_mask", {1, read_skin_mask}},
     };
     return options;

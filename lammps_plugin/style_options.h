@@ -1,6 +1,8 @@
 // The words after `pair_style equicalc`.
 #pragma once
 
+#include "contacts.h"
+
 #include <torch/types.h>
 
 #include <array>
@@ -18,7 +20,8 @@ struct StyleOptions {
     double total_charge = 0.0;      // in units of the deck
     std::array<double, 3> field{};  // likewise
     bool extended_ghosts = false;   // no exchange between layers but a wider shell of ghosts
-    int deviation_every = 0;        // steps between deviations of a committee; 0: never
+    OnContact on_contact = OnContact::warn;
+    int deviation_every = 0;  // steps between deviations of a committee; 0: never
 
     // Of the network: `mixed` is another word for float32, whose geometry, sums of energies and
     // Coulomb energy are float64 anyway.
