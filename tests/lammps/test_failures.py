@@ -55,7 +55,9 @@ class Failing(DeployedNetwork):
 @pytest.fixture(scope="module")
 def failing_model(tmp_path_factory, tiny_model):
     """`tiny_model` with a network that raises on a rank with a close pair, before any exchange."""
-    network = tiny_network("predicted").to(torch.float64).eval()
+    # transferred charges: these go through the scripted module
+    formal = {"K": 1, "Cl": -1}
+    network = tiny_network("transferred", formal_charges=formal).to(torch.float64).eval()
     module = Failing(network, "failing", 2)
     module.requires_grad_(False)
     with zipfile.ZipFile(tiny_model) as archive:
