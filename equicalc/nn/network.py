@@ -165,11 +165,6 @@ class NetworkConfig:
             return 0
         return n_components(self.l_max) * self.channels
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "NetworkConfig":
-        """Build from plain data as `to_dict` gives it."""
-        return cls(**data)
-
 
 class EquiNetwork(ChargedNetwork):
     """E(3)-equivariant message passing with low-rank radial functions and node products.
@@ -284,21 +279,7 @@ class EquiNetwork(ChargedNetwork):
         edge_index: torch.Tensor,
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return node energies ``[n_local]`` (float64, eV) and charge variables ``[n_local, K]``.
-
-        The variables of each charge model are listed in `equicalc.nn.charges`.
-
-        Parameters
-        ----------
-        species : Tensor [n_total] int64
-            Species index of local atoms, then of halo atoms.
-        edge_vectors : Tensor [E, 3]
-            From receiver to sender, angstrom.
-        edge_index : Tensor [2, E] int64
-            Receiver (sorted, < n_local) and sender.
-        n_local : int
-            Atoms with energies.
-        """
+        """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
         distance = torch.linalg.vector_norm(edge_vectors, dim=1)
         harmonics = spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
         scale = self.message_scale

@@ -34,9 +34,8 @@ STORED = {
 }
 # what an imported network promises, eV/atom, eV/angstrom, eV/angstrom^3; forces above 1 relative
 PROMISE = np.array([1e-6, 1e-5, 1e-6])
-# float32 has 7 digits; energies and forces are sums of parts a hundred times larger than themselves
-# where products of three random messages cancel
-SINGLE_PRECISION = np.array([5e-6, 5e-5, 5e-6])
+# float32 has 7 digits, and energies and forces are sums of parts ten times larger than themselves
+SINGLE_PRECISION = np.array([5e-6, 1e-5, 5e-6])
 # the same sums in another order, forces up to 40 eV/angstrom
 ROUNDING = np.array([1e-11, 1e-10, 1e-11])
 # relative to the largest force: central differences with 1e-5 angstrom of energies near 100 eV,
