@@ -198,7 +198,7 @@ def main() -> int:
                 elif options.fresh or not results.has(n_atoms, target, code):
                     results.add(fastest(crystal, target, code, options.repeats))
         if not options.search and n_atoms in SHARE_ATOMS and USER in options.codes:
-            for accuracy in (1e-4, 1e-6):
+            for accuracy in (1e-4, 1e-5, 1e-6):
                 results.add_share(share_of_a_step(n_atoms, accuracy, options.repeats))
     return 0
 

@@ -38,6 +38,7 @@ SELF_CHECK_TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
 SELF_CHECK_KSPACE_ACCURACY = 1e-10
 
 DTYPES = ("float64", "float32")
+KSPACE_ACCURACY = {"float64": 1e-6, "float32": 1e-5}
 
 Array = npt.NDArray[np.float64]
 
@@ -82,8 +83,9 @@ class EquiCalculator(Calculator):
         Coulomb solver: ``"auto"``, ``"ewald"``, ``"p3m"`` or ``"direct"``, see
         `equicalc.electrostatics.solve`. Asking for ``stresses`` uses the exact sum, because a mesh
         has no stress per atom.
-    kspace_accuracy : float
-        Relative accuracy of the Coulomb forces.
+    kspace_accuracy : float, optional
+        Relative accuracy of the Coulomb forces; default: 1e-6, or 1e-5 when the network is
+        evaluated in float32, whose own rounding is of that size.
     electric_field : sequence of 3 floats
         Macroscopic field F, V/angstrom; the energy is then the enthalpy E - F . M. Not along
         periodic directions for charges that have no polarisation there, and without stress.
@@ -117,7 +119,7 @@ class EquiCalculator(Calculator):
         "dtype": "float64",
         "skin": 0.5,
         "kspace": "auto",
-        "kspace_accuracy": 1e-6,
+        "kspace_accuracy": None,
         "electric_field": (0.0, 0.0, 0.0),
         "check": True,
     }
@@ -293,7 +295,7 @@ class EquiCalculator(Calculator):
         per_atom = "stresses" in wanted
         solver = Solver(
             "ewald" if per_atom else self.parameters["kspace"],
-            self.parameters["kspace_accuracy"],
+            self.parameters["kspace_accuracy"] or KSPACE_ACCURACY[self.parameters["dtype"]],
             atom_virials=per_atom,
         )
         self.results = self._evaluate(
@@ -475,6 +477,8 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
     require("kspace", parameters["kspace"] in METHODS, f"one of {', '.join(METHODS)}")
     for name, expected in (("skin", "a length in angstrom >= 0"), ("kspace_accuracy", "> 0")):
         value = parameters[name]
+        if name == "kspace_accuracy" and value is None:
+            continue
         number = isinstance(value, (int, float)) and np.isfinite(value)
         require(name, number and (value > 0 or (name == "skin" and value == 0)), expected)
     field = np.asarray(parameters["electric_field"])
