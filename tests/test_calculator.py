@@ -372,14 +372,12 @@ def test_single_precision_agrees_with_double(calculator, tiny_model, structure):
 
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-6), ("float32", 1e-5)])
-def test_default_accuracy_of_the_coulomb_forces_follows_the_precision(
-    tiny_model, structure, dtype, accuracy
-):
-    default = results(EquiCalculator(tiny_model, dtype=dtype, kspace="p3m"), structure)
+def test_default_accuracy_of_the_coulomb_forces_follows_the_precision(tiny_model, dtype, accuracy):
+    default = results(EquiCalculator(tiny_model, dtype=dtype, kspace="p3m"), crystal())
     named = EquiCalculator(tiny_model, dtype=dtype, kspace="p3m", kspace_accuracy=accuracy)
-    assert np.array_equal(default["forces"], results(named, structure)["forces"])
+    assert np.array_equal(default["forces"], results(named, crystal())["forces"])
     other = EquiCalculator(tiny_model, dtype=dtype, kspace="p3m", kspace_accuracy=0.1 * accuracy)
-    assert not np.array_equal(default["forces"], results(other, structure)["forces"])
+    assert not np.array_equal(default["forces"], results(other, crystal())["forces"])
 
 
 def test_model_without_charges_has_short_range_only(tiny_model_without_charges):
