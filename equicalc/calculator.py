@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,28 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import (
     Calculator,
-    PropertyNotImplementedError,
     all_changes,
 )
 from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from equicalc.calculator_checks import (
+    SELF_CHECK_KSPACE_ACCURACY,
+    check_parameters,
+    check_properties,
+    compare_with_stored,
+    stored_structure,
+    total_charge_of,
+    volume_of,
+)
 from equicalc.committee import check_members, mean_results, names_of
 from equicalc.core import load_library
 from equicalc.data.neighbors import NeighborList
 from equicalc.dispersion import D3
-from equicalc.electrostatics.solver import METHODS
-from equicalc.errors import ConfigError, DataError, SelfCheckError, UnsupportedElementError
+from equicalc.errors import ConfigError, DataError, UnsupportedElementError
 from equicalc.models import resolve
 from equicalc.response import Charged, ChargeModel, Solver
 
-# How far this machine may be from the numbers stored in the file, relative to the largest of them
-# (or to one in eV/atom, eV/angstrom, eV/angstrom^3, e). Sums run in another order on another CPU,
-# which moves float64 results by about 1e-12 and float32 results by about 1e-5; wrong weights or
-# kernels move them by far more.
-SELF_CHECK_TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
-# The stored numbers come from the exact sum, so the check must not see the accuracy of a mesh.
-SELF_CHECK_KSPACE_ACCURACY = 1e-10
-
-DTYPES = ("float64", "float32")
 KSPACE_ACCURACY = {"float64": 1e-6, "float32": 1e-5}
 
 Array = npt.NDArray[np.float64]
@@ -126,6 +123,7 @@ class EquiCalculator(Calculator):
     # Charges are predicted; the initial ones of ASE play no role.
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
+    atoms: Atoms | None
     results: dict[str, Any]
 
     def __init__(self, model: str | Path | Sequence[str | Path], **parameters: Any) -> None:
@@ -156,7 +154,7 @@ class EquiCalculator(Calculator):
 
     def _load(self) -> None:
         parameters = self.parameters
-        _check_parameters(parameters)
+        check_parameters(parameters)
         self._core = load_library()
         self._members: list[EquiCalculator] = []
         names = names_of(parameters["model"])
@@ -174,6 +172,7 @@ class EquiCalculator(Calculator):
         self._dispersion = D3(dispersion) if dispersion else None
         self._field = np.asarray(parameters["electric_field"], dtype=np.float64)
         self._neighbors = NeighborList(self._info.cutoff, parameters["skin"])
+        self._last_species: tuple[npt.NDArray[np.int64], torch.Tensor] | None = None
         self._species_of = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
         for index, symbol in enumerate(self._info.elements):
             self._species_of[atomic_numbers[symbol]] = index
@@ -200,37 +199,9 @@ class EquiCalculator(Calculator):
 
     def _self_check(self, block: dict[str, Any]) -> None:
         """Compare the stored structure's results with this machine's; SelfCheckError if apart."""
-        atoms = Atoms(block["symbols"], block["positions"], cell=block["cell"], pbc=block["pbc"])
-        atoms.info["charge"] = block.get("total_charge", 0.0)
         solver = Solver("auto", SELF_CHECK_KSPACE_ACCURACY)
-        results = self._evaluate(atoms, solver, np.zeros(3), want_born=False)
-        found = {
-            "energy": results["energy"] / len(atoms),
-            "forces": results["forces"],
-            "charges": results["charges"],
-        }
-        expected = {
-            "energy": block["energy"] / len(atoms),
-            "forces": block["forces"],
-            "charges": block.get("charges"),
-        }
-        if "stress" in results and block.get("stress") is not None:
-            found["stress"] = results["stress"]
-            expected["stress"] = full_3x3_to_voigt_6_stress(np.asarray(block["stress"]))
-        tolerance = SELF_CHECK_TOLERANCE[self.parameters["dtype"]]
-        for key, value in expected.items():
-            if value is None:
-                continue
-            error = float(np.abs(np.asarray(value) - found[key]).max())
-            allowed = tolerance * max(1.0, float(np.abs(value).max()))
-            if not error <= allowed:
-                raise SelfCheckError(
-                    f"model {self._info.name!r} does not reproduce its own self-check on this "
-                    f"machine: {key} differ by {error:.3e} (ASE units, energy per atom), expected "
-                    f"at most {allowed:.1e} in {self.parameters['dtype']}. The file is damaged or "
-                    "torch computes something else here. Get the file again; to run nevertheless: "
-                    "EquiCalculator(..., check=False)"
-                )
+        results = self._evaluate(stored_structure(block), solver, np.zeros(3), want_born=False)
+        compare_with_stored(self._info.name, results, block, self.parameters["dtype"])
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled objects cannot be copied: a copy loads the file again.
@@ -254,10 +225,15 @@ class EquiCalculator(Calculator):
             return [name for name in all_changes if name not in self.ignored_changes]
         changes = [
             name
-            for name in ("positions", "numbers", "cell", "pbc")
-            if not np.array_equal(getattr(last, name)[:], getattr(atoms, name)[:])
+            for name, now, before in (
+                ("positions", atoms.positions, last.positions),
+                ("numbers", atoms.numbers, last.numbers),
+                ("cell", atoms.cell.array, last.cell.array),
+                ("pbc", atoms.pbc, last.pbc),
+            )
+            if now.shape != before.shape or now.tobytes() != before.tobytes()
         ]
-        if _total_charge(atoms) != _total_charge(last):
+        if total_charge_of(atoms) != total_charge_of(last):
             changes.append("charge")
         return changes
 
@@ -284,9 +260,12 @@ class EquiCalculator(Calculator):
         structure = self.atoms if atoms is None else atoms
         if structure is None or len(structure) == 0:
             raise DataError("found a structure without atoms, expected at least one")
-        self._check_properties(structure, wanted)
+        check_properties(
+            structure, wanted, self._info.name, self._charge_model, self._field, self._dispersion
+        )
         self._charge_model.check_field(self._field, structure.pbc, structure.cell[:])
-        super().calculate(atoms, list(properties), list(system_changes))
+        if atoms is not None:  # as ASE's method does, which also looks for a directory of files
+            self.atoms = atoms.copy()
         if self._members:
             for member in self._members:
                 member.calculate(self.atoms, properties, system_changes)
@@ -309,50 +288,11 @@ class EquiCalculator(Calculator):
         """Whether the model has polarisation and Born charges in crystals."""
         return self._charge_model.has_born_charges([True] * 3)
 
-    def _check_properties(self, atoms: Atoms, wanted: Set[str]) -> None:
-        """Raise PropertyNotImplementedError for what has no meaning here."""
-        pbc, kind = atoms.pbc.tolist(), self._charge_model.kind
-        if wanted & {"stress", "stresses"}:
-            if sum(pbc) < 2 or ("stresses" in wanted and not all(pbc)):
-                raise PropertyNotImplementedError(
-                    "stress needs three periodic directions, or two for the stress in the plane; "
-                    f"stresses need three; found pbc = {pbc}"
-                )
-            if not abs(atoms.cell.volume) > 0.0:
-                raise PropertyNotImplementedError(
-                    "the stress of a slab is per volume of the cell, whose open vector is zero; "
-                    "give it a height: atoms.center(vacuum=10, axis=2)"
-                )
-            if self._field.any():
-                raise PropertyNotImplementedError(
-                    "the stress in an electric field depends on what is held fixed and is not "
-                    "implemented; found electric_field = "
-                    f"{self._field.tolist()}, expected (0, 0, 0)"
-                )
-        if "stresses" in wanted and self._dispersion is not None:
-            raise PropertyNotImplementedError(
-                f"model {self._info.name!r} adds a D3 correction, which has no stress per atom; "
-                "ask for stress instead of stresses"
-            )
-        if "dipole" in wanted and any(pbc):
-            raise PropertyNotImplementedError(
-                "the dipole of a periodic structure depends on the choice of the cell; found pbc = "
-                f"{pbc}, expected none (atoms.pbc = False)"
-            )
-        if "polarization" in wanted and not (all(pbc) and self._charge_model.is_polar(pbc)):
-            raise PropertyNotImplementedError(
-                "polarization needs three periodic directions and fixed or transferred charges; "
-                f"found pbc = {pbc} and a model with charge_model: {kind}"
-            )
-        if "born_effective_charges" in wanted and not self._charge_model.has_born_charges(pbc):
-            raise PropertyNotImplementedError(
-                "Born effective charges need fixed or transferred charges (or predicted ones "
-                f"without periodic directions); found pbc = {pbc} and charge_model: {kind}"
-            )
-
     # ---- the calculation ---------------------------------------------------------------------
 
     def _species(self, atoms: Atoms) -> torch.Tensor:
+        if self._last_species is not None and np.array_equal(atoms.numbers, self._last_species[0]):
+            return self._last_species[1]
         species = self._species_of[atoms.numbers]
         if (species < 0).any():
             symbols = np.array(atoms.get_chemical_symbols())[species < 0]
@@ -361,13 +301,14 @@ class EquiCalculator(Calculator):
                 f"{self._info.name!r} knows {', '.join(self._info.elements)}. Use a model that "
                 "was trained with these elements (equicalc models lists the shipped ones)"
             )
-        return torch.from_numpy(species)
+        self._last_species = atoms.numbers.copy(), torch.from_numpy(species)
+        return self._last_species[1]
 
     def _evaluate(
         self, atoms: Atoms, solver: Solver, field: Array, want_born: bool
     ) -> dict[str, Any]:
         species = self._species(atoms)
-        total_charge = _total_charge(atoms)
+        total_charge = total_charge_of(atoms)
         if total_charge != 0.0 and not self._info.has_charges:
             raise DataError(
                 f'found atoms.info["charge"] = {total_charge}, but model {self._info.name!r} has '
@@ -409,12 +350,13 @@ class EquiCalculator(Calculator):
                 atom_virials = atom_virials + charged.coulomb.atom_virials
             self._add_charged(results, charged, atoms)
         results["energy"] = results["free_energy"] = float(results["energies"].sum())
-        volume = abs(atoms.cell.volume)
-        if sum(atoms.pbc) >= 2 and volume > 0.0 and not field.any():
-            in_plane = _periodic_projection(atoms)
-            virial = in_plane @ virial @ in_plane
+        pbc, volume = atoms.pbc.tolist(), volume_of(atoms)
+        if sum(pbc) >= 2 and volume > 0.0 and not field.any():
+            if not all(pbc):
+                in_plane = _periodic_projection(atoms)
+                virial = in_plane @ virial @ in_plane
             results["stress"] = full_3x3_to_voigt_6_stress(virial) / -volume
-            if solver.atom_virials and all(atoms.pbc):
+            if solver.atom_virials and all(pbc):
                 results["stresses"] = full_3x3_to_voigt_6_stress(atom_virials) / -volume
         return results
 
@@ -445,49 +387,7 @@ class EquiCalculator(Calculator):
 
 
 def _periodic_projection(atoms: Atoms) -> Array:
-    """Projection on the periodic directions of bulk or slab: strains that do work."""
-    if all(atoms.pbc):
-        return np.eye(3)
+    """Projection on the periodic directions of a slab: strains that do work."""
     first, second = atoms.cell[:][atoms.pbc]
     normal = np.cross(first, second)
     return np.asarray(np.eye(3) - np.outer(normal, normal) / (normal @ normal))
-
-
-def _total_charge(atoms: Atoms) -> float:
-    value = atoms.info.get("charge", 0.0)
-    try:
-        charge = float(value)
-    except (TypeError, ValueError):
-        charge = float("nan")
-    if not math.isfinite(charge):
-        raise DataError(
-            f'found atoms.info["charge"] = {value!r}, expected the total charge as a number in e'
-        )
-    return charge
-
-
-def _check_parameters(parameters: dict[str, Any]) -> None:
-    def require(name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ConfigError(
-                f"EquiCalculator: found {name} = {parameters[name]!r}, expected {expected}"
-            )
-
-    require("dtype", parameters["dtype"] in DTYPES, f"one of {', '.join(DTYPES)}")
-    require("kspace", parameters["kspace"] in METHODS, f"one of {', '.join(METHODS)}")
-    for name, expected in (("skin", "a length in angstrom >= 0"), ("kspace_accuracy", "> 0")):
-        value = parameters[name]
-        if name == "kspace_accuracy" and value is None:
-            continue
-        number = isinstance(value, (int, float)) and np.isfinite(value)
-        require(name, number and (value > 0 or (name == "skin" and value == 0)), expected)
-    field = np.asarray(parameters["electric_field"])
-    numeric = field.shape == (3,) and field.dtype.kind in "if" and bool(np.isfinite(field).all())
-    require("electric_field", numeric, "three numbers in V/angstrom")
-    try:
-        device = torch.device(parameters["device"])
-    except (RuntimeError, TypeError):
-        require("device", False, "the name of a torch device such as 'cpu' or 'cuda'")
-    else:
-        available = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available())
-        require("device", available, "'cpu': torch sees no such device on this machine")

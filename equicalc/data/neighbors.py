@@ -73,7 +73,8 @@ def complete_cell(cell: npt.ArrayLike, pbc: npt.ArrayLike) -> Array:
 def check_positions(positions: npt.ArrayLike) -> Array:
     """Positions as float64 [n, 3] in angstrom; DataError when one of them is not finite."""
     points = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
-    if np.isfinite(points).all():
+    # a sum is finite only when its terms are, and is one pass; sums of finite numbers may overflow
+    if math.isfinite(float(points.sum())) or np.isfinite(points).all():
         return points
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
     raise DataError(
@@ -187,7 +188,8 @@ class NeighborList:
             When positions or cell are not finite, or periodic vectors are linearly dependent.
         """
         points = check_positions(positions)
-        a, b, c = (bool(p) for p in np.broadcast_to(np.asarray(pbc), (3,)))
+        directions = np.asarray(pbc, dtype=bool).tolist()
+        a, b, c = directions if isinstance(directions, list) else [directions] * 3
         box = self._box(cell, (a, b, c))
         reference = self._reference
         if reference is None or not self._is_complete(reference, points, box, (a, b, c)):
@@ -207,7 +209,7 @@ class NeighborList:
         given = np.array(cell, dtype=np.float64)
         if self._last_box is not None:
             last_cell, last_pbc, box = self._last_box
-            if last_pbc == pbc and np.array_equal(last_cell, given):
+            if last_pbc == pbc and last_cell.tobytes() == given.tobytes():
                 return box
         box = complete_cell(given, pbc)
         self._last_box = (given, pbc, box)
@@ -234,7 +236,11 @@ class NeighborList:
         if len(points) == 0:
             return True
         if box is reference.cell:
-            return 2.0 * _farthest(points - reference.positions) < self.skin
+            moved = points - reference.positions
+            largest = max(float(moved.max()), -float(moved.min()))
+            if 2.0 * math.sqrt(3.0) * largest < self.skin:  # the usual case, without the mean
+                return True
+            return 2.0 * _farthest(moved) < self.skin
         deformation = reference.inverse_cell @ box
         farthest = _farthest(points - reference.positions @ deformation)
         # Rows are vectors: d_then = d_now F^-1, and ||F^-1|| is the largest stretch backwards.
