@@ -4,6 +4,7 @@
 #   make test      the tests that take seconds        make test-all   also the slow ones
 #   make lint      ruff, mypy, clang-format           make bench      the tables of benchmarks/
 #   make setup     only build                         make clean      remove what was built
+#   make gpu       on a machine with a CUDA device: kernels built, compared with the CPU, measured
 #   make docs      picture and table of the README    make format     style of all sources
 #
 # PYTHON=python3.12 chooses the interpreter, JOBS=4 runs four tests at once. TORCH_INDEX=URL takes
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format bench bench-lammps bench-long bench-long-range docs setup clean
+.PHONY: demo test test-all lint format bench bench-lammps bench-long bench-long-range gpu docs setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,7 +24,7 @@ PEERS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--quiet) install
 
-CXX_SOURCES := $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/*.cu lammps_plugin/*.cpp lammps_plugin/*.h))
+CXX_SOURCES := $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/cuda/* tests/csrc/*.cpp lammps_plugin/*.cpp lammps_plugin/*.h))
 TORCH := $(shell grep -i '^torch==' requirements.txt)
 
 # --- environment: one stamp per step, so that only what changed is done again
@@ -81,6 +82,16 @@ bench-long-range: setup
 # Speed and scaling in LAMMPS; what is measured already is kept
 bench-lammps: setup
 	$(BIN)/python -m benchmarks.lammps.speed
+
+# About eight minutes, most of them for the compiler
+gpu: setup
+	EQUICALC_CUDA=1 $(PIP) --no-build-isolation --no-deps -e .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cuda tests/test_cuda.py
+	if command -v compute-sanitizer >/dev/null; then \
+		compute-sanitizer --error-exitcode 1 $(BIN)/python -m pytest -m cuda tests/test_cuda.py \
+			-k "few_atoms or mace or sevennet_parity"; \
+	else echo "make gpu: found no compute-sanitizer, memory accesses are not checked"; fi
+	$(BIN)/python -m benchmarks.speed.gpu
 
 # 20 ps of every shipped model
 bench-long: setup

@@ -2,11 +2,16 @@
 
 Three shared objects land in the package directory: libequicalc.so (csrc without Python),
 _core.so (its Python module) and equicalcplugin.so (the LAMMPS pair style, loaded by LAMMPS).
+With a CUDA build of torch and nvcc, libequicalc.so has kernels for NVIDIA devices too (csrc/cuda);
+EQUICALC_CUDA=1 insists on them, EQUICALC_CUDA=0 leaves them out, and TORCH_CUDA_ARCH_LIST, for
+example "8.0;9.0+PTX", chooses the devices.
 A ninja file in build/ compiles in parallel and only what changed; -march is left to the compiler's
 default, so that a built package runs on other machines of the same architecture.
 """
 
 import fcntl
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +31,12 @@ TORCH_LIB = Path(torch.__file__).resolve().parent / "lib"
 FLAGS = "-std=c++20 -O3 -fPIC -fopenmp -ffp-contract=fast -Wall -Wextra -Werror"
 # False alarms of g++ 12 inside std::string, GCC bugs 105651 and 105329.
 FLAGS += " -Wno-restrict -Wno-stringop-overflow"
+
+
+# A100 and H100, and code that newer devices compile for themselves.
+CUDA_ARCHITECTURES = "8.0;9.0+PTX"
+NVCC_FLAGS = "-std=c++20 -O3 -Xcompiler -fPIC,-Wall,-Wextra,-Wno-unknown-pragmas"
+NVCC_FLAGS += " --Werror all-warnings"
 
 
 def header_directory(distribution: str, header: str) -> Path:
@@ -58,9 +69,73 @@ def lammps_version() -> str:
     return f"{int(year):04d}{int(month):02d}{int(day):02d}"
 
 
-def sources(directory: str) -> list[str]:
+def sources(directory: str, suffix: str = "cpp") -> list[str]:
     """Sources of a directory, relative to the repository, sorted for reproducible links."""
-    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / directory).glob("*.cpp"))
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / directory).glob(f"*.{suffix}"))
+
+
+def find_nvcc() -> str | None:
+    """The CUDA compiler of CUDA_HOME or, without it, of PATH."""
+    if home := os.environ.get("CUDA_HOME"):
+        return shutil.which(str(Path(home) / "bin" / "nvcc"))
+    return shutil.which("nvcc")
+
+
+def missing_for_cuda() -> str | None:
+    """What keeps kernels for CUDA devices from being built; None when nothing does."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA. Install one that is built with it"
+    nvcc = find_nvcc()
+    if nvcc is None:
+        return "found no nvcc. Install the CUDA toolkit and put nvcc into PATH, or set CUDA_HOME"
+    report = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    release = re.search(r"release (\d+)\.", report)
+    found, expected = release and release.group(1), torch.version.cuda.split(".")[0]
+    if found != expected:
+        return f"nvcc is of CUDA {found}, torch of CUDA {expected}. Put a nvcc {expected} into PATH"
+    if cuda_runtime() is None:
+        return "found no libcudart.so beside torch or nvcc. Install the CUDA toolkit"
+    return None
+
+
+def cuda_runtime() -> Path | None:
+    """The CUDA runtime that torch loads or, without it, that of the toolkit."""
+    site = TORCH_LIB.parents[1]
+    toolkit = Path(find_nvcc() or "").resolve().parents[1]
+    for pattern in (site / "nvidia" / "*" / "lib", TORCH_LIB, toolkit / "lib64", toolkit / "lib"):
+        for directory in sorted(Path("/").glob(str(pattern).lstrip("/"))):
+            if found := sorted(directory.glob("libcudart.so*")):
+                return found[0]
+    return None
+
+
+def has_cuda() -> bool:
+    """Whether to build kernels for CUDA devices."""
+    wish = os.environ.get("EQUICALC_CUDA", "")
+    if wish not in ("", "0", "1"):
+        raise SystemExit(f"setup.py: EQUICALC_CUDA is {wish!r}; expected 0, 1 or nothing")
+    missing = None if wish == "0" else missing_for_cuda()
+    if wish == "1" and missing:
+        raise SystemExit(f"setup.py: EQUICALC_CUDA=1, but {missing}; or set EQUICALC_CUDA=0")
+    if missing and torch.version.cuda:
+        print(f"setup.py: no kernels for CUDA devices: {missing}", file=sys.stderr)
+    return wish != "0" and not missing
+
+
+def architecture_flags(wanted: str) -> str:
+    """Options of nvcc for a list such as ``8.0;9.0+PTX``."""
+    flags = []
+    for name in re.split(r"[;\s]+", wanted.strip()):
+        match = re.fullmatch(r"(\d+)\.(\d+)([af]?)(\+PTX)?", name)
+        if match is None:
+            raise SystemExit(
+                f"setup.py: found {name!r} in TORCH_CUDA_ARCH_LIST, expected numbers such as "
+                '"8.0;9.0+PTX"'
+            )
+        number = "".join(match.group(1, 2, 3))
+        code = [f"sm_{number}"] + ([f"compute_{number}"] if match.group(4) else [])
+        flags += [f"-gencode=arch=compute_{number},code={c}" for c in code]
+    return " ".join(flags)
 
 
 def extensions() -> list[Extension]:
@@ -69,8 +144,15 @@ def extensions() -> list[Extension]:
     # Only files named *bindings.cpp know Python.
     bindings = [path for path in sources("csrc") if path.endswith("bindings.cpp")]
     core = [path for path in sources("csrc") if path not in bindings]
+    device_libraries = []
+    if has_cuda():
+        core += sources("csrc/cuda", "cu")
+        runtime = cuda_runtime()
+        assert runtime is not None
+        device_libraries = ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda"]
+        device_libraries += [str(runtime), f"-Wl,-rpath,{runtime.parent}"]
     result = [
-        Extension("equicalc.libequicalc", core),
+        Extension("equicalc.libequicalc", core, libraries=device_libraries),
         Extension("equicalc._core", bindings, libraries=["-ltorch_python", *own]),
     ]
     result[1].include_dirs = [sysconfig.get_path("include")]
@@ -144,6 +226,9 @@ def ninja_script(exts: list[Extension]) -> str:
         "rule compile",
         "  command = c++ -MMD -MF $out.d $flags $extra -Icsrc -c $in -o $out",
         "  depfile = $out.d",
+        "rule compile_cuda",
+        f"  command = {find_nvcc()} -MD -MF $out.d $flags -c $in -o $out",
+        "  depfile = $out.d",
         "rule link",
         "  command = c++ $link -Wl,-soname,$soname $in -o $out $libs -ltorch -ltorch_cpu -lc10",
     ]
@@ -155,12 +240,18 @@ def ninja_script(exts: list[Extension]) -> str:
         )
         objects = []
         for source in ext.sources:
-            objects.append(f"{out}/{name}/{Path(source).stem}.o")
-            lines += [f"build {objects[-1]}: compile {ROOT / source}", f"  extra = {extra}"]
+            objects.append(f"{out}/{name}/{Path(source).name.removesuffix('.cpp')}.o")
+            if source.endswith(".cu"):
+                wanted = os.environ.get("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+                lines += [f"build {objects[-1]}: compile_cuda {ROOT / source}"]
+                lines += [f"  flags = {NVCC_FLAGS} {architecture_flags(wanted)}"]
+            else:
+                lines += [f"build {objects[-1]}: compile {ROOT / source}", f"  extra = {extra}"]
         needs = f" | {out}/libequicalc.so" if "-lequicalc" in ext.libraries else ""
         lines += [f"build {out}/{name}.so: link {' '.join(objects)}{needs}"]
         lines += [f"  soname = {name}.so", f"  libs = {' '.join(ext.libraries)}"]
     return "\n".join(lines) + "\n"
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": NinjaBuild})
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build_ext": NinjaBuild})

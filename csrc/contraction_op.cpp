@@ -2,6 +2,7 @@
 // for evaluation: weights are constants and derivatives are first ones. The tree is one int64
 // tensor per level, see equicalc/nn/contraction.py.
 #include "contraction_kernels.h"
+#include "cuda/contraction.h"
 #include "fused_ops.h"
 
 namespace equicalc {
@@ -48,6 +49,12 @@ struct SymmetricContraction : torch::autograd::Function<SymmetricContraction> {
         EQUICALC_DISPATCH(x.scalar_type(), "symmetric_contraction", [&] {
             const auto problem = contraction_problem<scalar_t>(
                 x, weight, species, tree_of(starts, roots, branches, leaves));
+            if (uses_groups(x)) {
+                run_groups(x,
+                           groups::ContractionValues<scalar_t>{problem, out.data_ptr<scalar_t>()},
+                           x.size(0));
+                return;
+            }
             at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
                 kernels::contract(problem, begin, end, out.data_ptr<scalar_t>());
             });
@@ -67,6 +74,13 @@ struct SymmetricContraction : torch::autograd::Function<SymmetricContraction> {
         EQUICALC_DISPATCH(x.scalar_type(), "symmetric_contraction_backward", [&] {
             const auto problem =
                 contraction_problem<scalar_t>(x, s[1], s[2], tree_of(s[3], s[4], s[5], s[6]));
+            if (uses_groups(x)) {
+                run_groups(x,
+                           groups::ContractionBackward<scalar_t>{problem, grad.data_ptr<scalar_t>(),
+                                                                 dx.data_ptr<scalar_t>()},
+                           x.size(0));
+                return;
+            }
             at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
                 kernels::contract_backward(problem, begin, end, grad.data_ptr<scalar_t>(),
                                            dx.data_ptr<scalar_t>());
@@ -109,14 +123,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
 }
 
 // The function leaves the autograd keys itself, so one registration serves both.
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) {
-    library.impl("symmetric_contraction", &symmetric_contraction);
-}
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
-    library.impl("symmetric_contraction", &symmetric_contraction);
-}
-TORCH_LIBRARY_IMPL(equicalc, Meta, library) {
-    library.impl("symmetric_contraction", &symmetric_contraction_shape);
-}
+EQUICALC_REGISTER(symmetric_contraction, symmetric_contraction, CPU)
+EQUICALC_REGISTER(symmetric_contraction, symmetric_contraction, AutogradCPU)
+EQUICALC_REGISTER(symmetric_contraction, symmetric_contraction, CUDA)
+EQUICALC_REGISTER(symmetric_contraction, symmetric_contraction, AutogradCUDA)
+EQUICALC_REGISTER(symmetric_contraction, symmetric_contraction_shape, Meta)
 
 }  // namespace equicalc

@@ -1,5 +1,6 @@
 // equicalc::couple(a [n, M, C], b [n, M, C], species [n], weight [S, P, C], tables) -> [n, M, C]
 #include "coupling_kernels.h"
+#include "cuda/coupling.h"
 #include "fused_ops.h"
 
 namespace equicalc {
@@ -37,6 +38,12 @@ kernels::Coupling<T> coupling_problem(const Tensor &a, const Tensor &b, const Te
 
 // Gradients of the weights of nodes, [n, P, C], to those of the weights of species.
 Tensor on_species(const Tensor &on_nodes, const Tensor &species, const Tensor &weight) {
+    if (uses_groups(weight)) {
+        // a product, because additions by index come in any order on the device
+        const Tensor is_species =
+            torch::arange(weight.size(0), species.options()).unsqueeze(1).eq(species);
+        return is_species.to(weight.scalar_type()).mm(on_nodes.flatten(1)).view_as(weight);
+    }
     return torch::zeros_like(weight).index_add_(0, species, on_nodes);
 }
 
@@ -58,6 +65,12 @@ struct CoupleGradient : torch::autograd::Function<CoupleGradient> {
             const kernels::CouplingGradients<scalar_t> to{
                 da.data_ptr<scalar_t>(), db.data_ptr<scalar_t>(),
                 need_weight ? dw.data_ptr<scalar_t>() : nullptr};
+            if (uses_groups(a)) {
+                run_groups(
+                    a, groups::CouplingBackward<scalar_t>{problem, grad.data_ptr<scalar_t>(), to},
+                    a.size(0));
+                return;
+            }
             at::parallel_for(0, a.size(0), kGrain, [&](int64_t begin, int64_t end) {
                 kernels::couple_backward(problem, begin, end, grad.data_ptr<scalar_t>(), to);
             });
@@ -88,6 +101,14 @@ struct CoupleGradient : torch::autograd::Function<CoupleGradient> {
                 tw.defined() ? tw.data_ptr<scalar_t>() : nullptr};
             const kernels::CouplingGradients<scalar_t> to{
                 da.data_ptr<scalar_t>(), db.data_ptr<scalar_t>(), dw.data_ptr<scalar_t>()};
+            if (uses_groups(a)) {
+                run_groups(
+                    a,
+                    groups::CouplingSecond<scalar_t>{problem, along, grad.data_ptr<scalar_t>(), to,
+                                                     dg.data_ptr<scalar_t>()},
+                    a.size(0));
+                return;
+            }
             at::parallel_for(0, a.size(0), kGrain, [&](int64_t begin, int64_t end) {
                 kernels::couple_second(problem, along, begin, end, grad.data_ptr<scalar_t>(), to,
                                        dg.data_ptr<scalar_t>());
@@ -108,6 +129,11 @@ struct Couple : torch::autograd::Function<Couple> {
         EQUICALC_DISPATCH(a.scalar_type(), "couple", [&] {
             const auto problem =
                 coupling_problem<scalar_t>(a, b, species, weight, {rows, terms, coefficients});
+            if (uses_groups(a)) {
+                run_groups(a, groups::CouplingValues<scalar_t>{problem, out.data_ptr<scalar_t>()},
+                           a.size(0));
+                return;
+            }
             at::parallel_for(0, a.size(0), kGrain, [&](int64_t begin, int64_t end) {
                 kernels::couple(problem, begin, end, out.data_ptr<scalar_t>());
             });
@@ -142,8 +168,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor terms, Tensor coefficients) -> Tensor");
 }
 
-// The functions leave the autograd keys themselves, so one registration serves both.
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("couple", &couple); }
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) { library.impl("couple", &couple); }
+// The function leaves the autograd keys itself, so one registration serves both.
+EQUICALC_REGISTER(couple, couple, CPU)
+EQUICALC_REGISTER(couple, couple, AutogradCPU)
+EQUICALC_REGISTER(couple, couple, CUDA)
+EQUICALC_REGISTER(couple, couple, AutogradCUDA)
 
 }  // namespace equicalc

@@ -1,5 +1,6 @@
 // equicalc::equivariant_convolution(x [n_total, M, C], radial [E, B], harmonics [E, M],
 // weight [B, P, C], edge_index, n_local, tables) -> [n_local, M, C], see equivariant_kernels.h
+#include "cuda/equivariant.h"
 #include "equivariant_kernels.h"
 #include "fused_ops.h"
 
@@ -12,6 +13,7 @@ using torch::autograd::variable_list;
 
 // Receivers whose contributions to the gradient of weights are one partial sum.
 constexpr int64_t kChunk = 64;
+constexpr int64_t kDeviceChunk = 8, kDeviceChunks = 1024;
 
 // The four factors, some of which may be replaced by their tangents.
 struct Factors {
@@ -34,8 +36,21 @@ struct Constants {
     kernels::EdgeRows edges() const {
         return {starts.data_ptr<int64_t>(), senders.data_ptr<int64_t>()};
     }
+    groups::Edges pointers() const {
+        return {starts.data_ptr<int64_t>(), receivers.data_ptr<int64_t>(),
+                senders.data_ptr<int64_t>()};
+    }
     int64_t n_local() const { return starts.numel() - 1; }
 };
+
+// l_max + 1 of features
+int64_t degrees(const Factors &f) {
+    int64_t n = 1;
+    while (n * n < f.x.size(1)) {
+        ++n;
+    }
+    return n;
+}
 
 template <typename T>
 kernels::EquivariantConvolution<T> equivariant_problem(const Factors &f, const Constants &k) {
@@ -56,6 +71,15 @@ Tensor values(const Factors &f, const Constants &k) {
     Tensor out = torch::empty({k.n_local(), f.x.size(1), f.x.size(2)}, f.x.options());
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_convolution", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
+        if (uses_groups(out)) {
+            groups::with_degrees(degrees(f), [&](auto l) {
+                run_groups(out,
+                           groups::EquivariantValues<scalar_t, l>{problem, k.pointers(),
+                                                                  out.data_ptr<scalar_t>()},
+                           k.n_local());
+            });
+            return;
+        }
         at::parallel_for(0, k.n_local(), kGrain, [&](int64_t begin, int64_t end) {
             kernels::equivariant(problem, k.edges(), begin, end, out.data_ptr<scalar_t>());
         });
@@ -70,6 +94,15 @@ Tensor by_x(const Factors &f, const Constants &k, const Tensor &grad) {
     Tensor dx = torch::empty_like(f.x);
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_senders", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
+        if (uses_groups(dx)) {
+            groups::with_degrees(degrees(f), [&](auto l) {
+                run_groups(dx,
+                           groups::EquivariantSenders<scalar_t, l>{
+                               problem, rows, grad.data_ptr<scalar_t>(), dx.data_ptr<scalar_t>()},
+                           f.x.size(0));
+            });
+            return;
+        }
         at::parallel_for(0, f.x.size(0), kGrain, [&](int64_t begin, int64_t end) {
             kernels::equivariant_senders(problem, rows, begin, end, grad.data_ptr<scalar_t>(),
                                          dx.data_ptr<scalar_t>());
@@ -87,6 +120,16 @@ std::pair<Tensor, Tensor> by_edges(const Factors &f, const Constants &k, const T
         const auto problem = equivariant_problem<scalar_t>(f, k);
         scalar_t *to_radial = want_radial ? db.data_ptr<scalar_t>() : nullptr;
         scalar_t *to_harmonics = want_harmonics ? dy.data_ptr<scalar_t>() : nullptr;
+        if (uses_groups(grad)) {
+            groups::with_shape(degrees(f), problem.n_radial, [&](auto l, auto b) {
+                run_groups(
+                    grad,
+                    groups::EquivariantEdges<scalar_t, l, b>{
+                        problem, k.pointers(), grad.data_ptr<scalar_t>(), to_radial, to_harmonics},
+                    k.senders.numel());
+            });
+            return;
+        }
         at::parallel_for(0, k.n_local(), kGrain, [&](int64_t begin, int64_t end) {
             kernels::equivariant_edges(problem, k.edges(), begin, end, grad.data_ptr<scalar_t>(),
                                        to_radial, to_harmonics);
@@ -96,10 +139,25 @@ std::pair<Tensor, Tensor> by_edges(const Factors &f, const Constants &k, const T
 }
 
 Tensor by_weight(const Factors &f, const Constants &k, const Tensor &grad) {
-    const int64_t n = k.n_local(), n_chunks = (n + kChunk - 1) / kChunk;
+    // on the device chunks are smaller, but not too many: each has a partial sum in memory
+    const int64_t n = k.n_local();
+    const int64_t chunk_size = uses_groups(grad)
+                                   ? std::max(kDeviceChunk, (n + kDeviceChunks - 1) / kDeviceChunks)
+                                   : kChunk;
+    const int64_t n_chunks = (n + chunk_size - 1) / chunk_size;
     Tensor sums = torch::zeros({n_chunks, f.weight.numel()}, f.weight.options());
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_weights", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
+        if (uses_groups(grad)) {
+            groups::with_degrees(degrees(f), [&](auto l) {
+                run_groups(grad,
+                           groups::EquivariantWeights<scalar_t, l>{
+                               problem, k.pointers(), n, chunk_size, grad.data_ptr<scalar_t>(),
+                               sums.data_ptr<scalar_t>()},
+                           n_chunks);
+            });
+            return;
+        }
         at::parallel_for(0, n_chunks, 1, [&](int64_t begin, int64_t end) {
             for (int64_t chunk = begin; chunk < end; ++chunk) {
                 kernels::equivariant_weights(problem, k.edges(), chunk * kChunk,
@@ -232,12 +290,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor coefficients) -> Tensor");
 }
 
-// The functions leave the autograd keys themselves, so one registration serves both.
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) {
-    library.impl("equivariant_convolution", &equivariant_convolution);
-}
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
-    library.impl("equivariant_convolution", &equivariant_convolution);
-}
+// The function leaves the autograd keys itself, so one registration serves both.
+EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, CPU)
+EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, AutogradCPU)
+EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, CUDA)
+EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, AutogradCUDA)
 
 }  // namespace equicalc

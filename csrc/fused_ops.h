@@ -5,9 +5,13 @@
 
 #include <ATen/Parallel.h>
 #include <torch/library.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
 
 #include <utility>
+
+#include "cuda/lanes.h"
+#include "cuda/launch.h"
 
 namespace equicalc {
 
@@ -16,13 +20,58 @@ inline constexpr int64_t kGrain = 32;
 
 #define EQUICALC_DISPATCH(type, name, ...) AT_DISPATCH_FLOATING_TYPES(type, name, __VA_ARGS__)
 
-// Error unless the tensor is on the CPU and of the type of the other.
+// The operator `name` of a dispatch key is this function.
+#define EQUICALC_REGISTER(name, function, key) \
+    TORCH_LIBRARY_IMPL(equicalc, key, library) { library.impl(#name, &function); }
+
+// Error unless the tensor has the device and the type of the other.
 void check_like(const torch::Tensor &tensor, const torch::Tensor &like, const char *name);
 
 // Error when a derivative of a derivative's derivative is asked for.
 void refuse_third_derivative(const char *name);
 
-// start[k] = number of edges whose key is below k, for ascending keys; [n_rows + 1].
+// Whether kernels of groups of lanes (cuda/lanes.h) do the work on this tensor: on the device, and
+// on the host while they are tested there.
+bool uses_groups(const torch::Tensor &tensor);
+// The stream that kernels for this tensor go to, as CUDA's own handle.
+void *stream_of(const torch::Tensor &tensor);
+[[noreturn]] void refuse_cuda();
+
+// Runs a functor of groups of lanes on n items, where the tensor is.
+template <typename F>
+void run_groups(const torch::Tensor &where, const F &functor, int64_t n_items) {
+    if (!where.is_cuda()) {
+        groups::Launches<F>::on_host(functor, n_items, nullptr);
+        return;
+    }
+    if (groups::Launches<F>::on_cuda == nullptr) {
+        refuse_cuda();
+    }
+    const c10::OptionalDeviceGuard guard(where.device());
+    groups::Launches<F>::on_cuda(functor, n_items, stream_of(where));
+}
+
+// The same for functors of one lane without memory, for which the source of the device is that of
+// the CPU too.
+template <typename F>
+void run_items(const torch::Tensor &where, const F &functor, int64_t n_items) {
+    constexpr int64_t kItems = 2048;  // that one task of a thread works on
+    if (uses_groups(where)) {
+        run_groups(where, functor, n_items);
+        return;
+    }
+    at::parallel_for(0, n_items, kItems, [&](int64_t begin, int64_t end) {
+        for (int64_t item = begin; item < end; ++item) {
+            functor(item, groups::Lane{nullptr});
+        }
+    });
+}
+
+// A constant of a network, which may be on the device, as a tensor on the CPU. Copies are kept.
+torch::Tensor on_host(const torch::Tensor &constant);
+
+// start[k] = number of edges whose key is below k, for ascending keys; [n_rows + 1]. On the device
+// results are kept as long as the keys exist.
 torch::Tensor row_starts(const torch::Tensor &keys, int64_t n_rows);
 
 // Edges by sender: row starts [n_senders + 1] and edges [E], ascending within a sender.

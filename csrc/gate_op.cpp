@@ -1,4 +1,5 @@
 // equicalc::gate: the nonlinearity of gated networks in one pass, for evaluation.
+#include "cuda/gate.h"
 #include "fused_ops.h"
 #include "gate_kernels.h"
 
@@ -47,6 +48,24 @@ kernels::GateLayout read_layout(at::IntArrayRef scalar_sizes, at::IntArrayRef ac
     return layout;
 }
 
+groups::GateLayout group_layout(const kernels::GateLayout &layout) {
+    TORCH_CHECK(layout.scalars.size() <= groups::kMaxGateParts &&
+                    layout.blocks.size() <= groups::kMaxGateParts,
+                "equicalc: gate takes at most ", groups::kMaxGateParts,
+                " groups of scalars and blocks on this device; set fused = False on the modules of "
+                "equicalc.nn");
+    groups::GateLayout result{};
+    result.n_scalars = static_cast<int>(layout.scalars.size());
+    result.n_blocks = static_cast<int>(layout.blocks.size());
+    std::copy(layout.scalars.begin(), layout.scalars.end(), result.scalars);
+    std::copy(layout.blocks.begin(), layout.blocks.end(), result.blocks);
+    result.activation = layout.activation;
+    result.factor = layout.factor;
+    result.width_in = layout.width_in;
+    result.width_out = layout.width_out;
+    return result;
+}
+
 Tensor gate_forward(const Tensor &features, at::IntArrayRef scalar_sizes,
                     at::IntArrayRef activations, at::ArrayRef<double> factors,
                     at::IntArrayRef multiplicities, at::IntArrayRef components) {
@@ -58,6 +77,10 @@ Tensor gate_forward(const Tensor &features, at::IntArrayRef scalar_sizes,
     EQUICALC_DISPATCH(x.scalar_type(), "gate", [&] {
         const auto *in = x.const_data_ptr<scalar_t>();
         auto *to = out.mutable_data_ptr<scalar_t>();
+        if (uses_groups(x)) {
+            run_groups(x, groups::GateValues<scalar_t>{group_layout(layout), in, to}, x.size(0));
+            return;
+        }
         at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
             kernels::gate(layout, end - begin, in + begin * layout.width_in,
                           to + begin * layout.width_out);
@@ -103,6 +126,11 @@ struct Gate : torch::autograd::Function<Gate> {
             const auto *in = x.const_data_ptr<scalar_t>();
             const auto *g = grad.const_data_ptr<scalar_t>();
             auto *to = result.mutable_data_ptr<scalar_t>();
+            if (uses_groups(x)) {
+                run_groups(x, groups::GateBackward<scalar_t>{group_layout(layout), in, g, to},
+                           x.size(0));
+                return;
+            }
             at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
                 kernels::gate_backward(layout, end - begin, in + begin * layout.width_in,
                                        g + begin * layout.width_out, to + begin * layout.width_in);
@@ -136,8 +164,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "int[] multiplicities, int[] components) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("gate", &gate_forward); }
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) { library.impl("gate", &gate); }
-TORCH_LIBRARY_IMPL(equicalc, Meta, library) { library.impl("gate", &gate_meta); }
+EQUICALC_REGISTER(gate, gate_forward, CPU)
+EQUICALC_REGISTER(gate, gate_forward, CUDA)
+EQUICALC_REGISTER(gate, gate, AutogradCPU)
+EQUICALC_REGISTER(gate, gate, AutogradCUDA)
+EQUICALC_REGISTER(gate, gate_meta, Meta)
 
 }  // namespace equicalc

@@ -24,8 +24,9 @@ struct Pair {
 
 std::vector<Pair> read_pairs(const Tensor &table, bool transposed) {
     std::vector<Pair> pairs;
-    const int64_t *row = table.data_ptr<int64_t>();
-    for (int64_t k = 0; k < table.size(0); ++k, row += 6) {
+    const Tensor rows = on_host(table);
+    const int64_t *row = rows.data_ptr<int64_t>();
+    for (int64_t k = 0; k < rows.size(0); ++k, row += 6) {
         const int64_t n_components = 2 * row[2] + 1;
         pairs.push_back(transposed ? Pair{row[1], row[0], n_components, row[4], row[3], row[5]}
                                    : Pair{row[0], row[1], n_components, row[3], row[4], row[5]});
@@ -70,7 +71,29 @@ void mix(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, 
         });
 }
 
+// The same with products of torch: on the device its matrices are the fast ones.
+Tensor mixed_by_products(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs,
+                         int64_t width) {
+    const int64_t n = x.size(0);
+    Tensor out = torch::zeros({n, width}, x.options());
+    for (const Pair &pair : pairs) {
+        // components as a batch, so that nothing is copied
+        const auto block = [&](const Tensor &rows, int64_t first, int64_t channels) {
+            return rows.as_strided({pair.n_components, n, channels}, {channels, rows.size(1), 1},
+                                   rows.storage_offset() + first);
+        };
+        const Tensor matrix = weight.narrow(0, pair.weight, pair.n_in * pair.n_out)
+                                  .view({pair.n_in, pair.n_out})
+                                  .expand({pair.n_components, pair.n_in, pair.n_out});
+        block(out, pair.out, pair.n_out).baddbmm_(block(x, pair.in, pair.n_in), matrix);
+    }
+    return out;
+}
+
 Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, int64_t width) {
+    if (uses_groups(x)) {
+        return mixed_by_products(x, weight, pairs, width);
+    }
     int64_t covered = 0;
     std::vector<int64_t> written;
     for (const Pair &pair : pairs) {
@@ -143,12 +166,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor");
 }
 
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) {
-    library.impl("irreps_linear", &irreps_linear_forward);
-}
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
-    library.impl("irreps_linear", &irreps_linear);
-}
-TORCH_LIBRARY_IMPL(equicalc, Meta, library) { library.impl("irreps_linear", &irreps_linear_meta); }
+EQUICALC_REGISTER(irreps_linear, irreps_linear_forward, CPU)
+EQUICALC_REGISTER(irreps_linear, irreps_linear_forward, CUDA)
+EQUICALC_REGISTER(irreps_linear, irreps_linear, AutogradCPU)
+EQUICALC_REGISTER(irreps_linear, irreps_linear, AutogradCUDA)
+EQUICALC_REGISTER(irreps_linear, irreps_linear_meta, Meta)
 
 }  // namespace equicalc

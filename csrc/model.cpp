@@ -8,6 +8,8 @@
 #include <cmath>
 
 #include "archive.h"
+#include "cuda/launch.h"
+#include "scripted_devices.h"
 
 namespace equicalc {
 namespace {
@@ -64,6 +66,9 @@ Model::Network load_network(const std::string &path, const LoadOptions &options)
         if (const auto prepare = module.find_method("prepare")) {
             const torch::NoGradGuard no_grad;
             (*prepare)({});
+        }
+        if (options.device.is_cuda() && groups::Available::on_cuda) {
+            use_cuda_kernels(module);
         }
         // Module::to(device, dtype) would cast tables of indices too.
         module.to(options.device);

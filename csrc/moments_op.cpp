@@ -1,5 +1,6 @@
 // equicalc::radial_moments(x [n_total, M, C], radial [E, B], harmonics [E, M]) ->
 // [n_local, B, (l_max + 1) C], see moment_kernels.h
+#include "cuda/moments.h"
 #include "fused_ops.h"
 #include "moment_kernels.h"
 
@@ -23,6 +24,11 @@ struct Factors {
 // Edges in the order of receivers; who sends along them.
 struct Edges {
     Tensor starts, receivers, senders;
+
+    groups::Edges pointers() const {
+        return {starts.data_ptr<int64_t>(), receivers.data_ptr<int64_t>(),
+                senders.data_ptr<int64_t>()};
+    }
 };
 
 template <typename T>
@@ -46,6 +52,15 @@ Tensor moments(const Factors &at, const Factors *along, const Edges &edges) {
         const auto problem = moment_problem<scalar_t>(at, along);
         out = torch::empty({n_local, problem.n_radial, (problem.l_max + 1) * problem.n_channels},
                            at.x.options());
+        if (uses_groups(out)) {
+            groups::with_shape(problem.l_max + 1, problem.n_radial, [&](auto l, auto b) {
+                run_groups(out,
+                           groups::MomentValues<scalar_t, l, b>{problem, edges.pointers(),
+                                                                out.data_ptr<scalar_t>()},
+                           n_local);
+            });
+            return;
+        }
         const kernels::EdgeRows rows{edges.starts.data_ptr<int64_t>(),
                                      edges.senders.data_ptr<int64_t>()};
         at::parallel_for(0, n_local, kGrain, [&](int64_t begin, int64_t end) {
@@ -65,9 +80,19 @@ std::pair<Tensor, Tensor> edge_gradients(const Factors &at, const Factors *along
     }
     EQUICALC_DISPATCH(at.x.scalar_type(), "radial_moments_edges", [&] {
         const auto problem = moment_problem<scalar_t>(at, along);
+        scalar_t *to = need_harmonics ? d_harmonics.data_ptr<scalar_t>() : nullptr;
+        if (uses_groups(grad)) {
+            groups::with_shape(problem.l_max + 1, problem.n_radial, [&](auto l, auto b) {
+                run_groups(grad,
+                           groups::MomentEdges<scalar_t, l, b>{problem, edges.pointers(),
+                                                               grad.data_ptr<scalar_t>(),
+                                                               d_radial.data_ptr<scalar_t>(), to},
+                           edges.senders.numel());
+            });
+            return;
+        }
         const kernels::EdgeRows rows{edges.starts.data_ptr<int64_t>(),
                                      edges.senders.data_ptr<int64_t>()};
-        scalar_t *to = need_harmonics ? d_harmonics.data_ptr<scalar_t>() : nullptr;
         const int64_t n_local = edges.starts.numel() - 1;
         at::parallel_for(0, n_local, kGrain, [&](int64_t begin, int64_t end) {
             kernels::moments_edges(problem, rows, begin, end, grad.data_ptr<scalar_t>(),
@@ -85,6 +110,15 @@ Tensor sender_gradient(const Factors &at, const Factors *along, const Edges &edg
     Tensor dx = torch::empty_like(at.x);
     EQUICALC_DISPATCH(at.x.scalar_type(), "radial_moments_senders", [&] {
         const auto problem = moment_problem<scalar_t>(at, along);
+        if (uses_groups(grad)) {
+            groups::with_degrees(problem.l_max + 1, [&](auto l) {
+                run_groups(grad,
+                           groups::MomentSenders<scalar_t, l>{
+                               problem, rows, grad.data_ptr<scalar_t>(), dx.data_ptr<scalar_t>()},
+                           at.x.size(0));
+            });
+            return;
+        }
         at::parallel_for(0, at.x.size(0), kGrain, [&](int64_t begin, int64_t end) {
             kernels::moments_senders(problem, rows, begin, end, grad.data_ptr<scalar_t>(),
                                      dx.data_ptr<scalar_t>());
@@ -168,10 +202,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "int n_local) -> Tensor");
 }
 
-// The functions leave the autograd keys themselves, so one registration serves both.
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("radial_moments", &radial_moments); }
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
-    library.impl("radial_moments", &radial_moments);
-}
+// The function leaves the autograd keys itself, so one registration serves both.
+EQUICALC_REGISTER(radial_moments, radial_moments, CPU)
+EQUICALC_REGISTER(radial_moments, radial_moments, AutogradCPU)
+EQUICALC_REGISTER(radial_moments, radial_moments, CUDA)
+EQUICALC_REGISTER(radial_moments, radial_moments, AutogradCUDA)
 
 }  // namespace equicalc

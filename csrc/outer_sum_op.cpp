@@ -1,6 +1,7 @@
 // equicalc::outer_sum(harmonics [E, M], weights [E, K]) -> [n_local, M, K], summed on receivers.
 // Its gradient is bilinear too, and is made of the same two kernels.
 #include "convolution_kernels.h"
+#include "cuda/convolution.h"
 #include "fused_ops.h"
 
 namespace equicalc {
@@ -10,12 +11,30 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// l_max + 1 of harmonics
+int64_t degrees(const Tensor &y) {
+    int64_t n = 1;
+    while (n * n < y.size(1)) {
+        ++n;
+    }
+    return n;
+}
+
 Tensor sums(const Tensor &y, const Tensor &w, const Tensor &starts) {
     const int64_t n_local = starts.numel() - 1;
     Tensor out = torch::empty({n_local, y.size(1), w.size(1)}, y.options());
     EQUICALC_DISPATCH(y.scalar_type(), "outer_sum", [&] {
         const kernels::OuterSum<scalar_t> problem{y.size(1), w.size(1), y.data_ptr<scalar_t>(),
                                                   w.data_ptr<scalar_t>()};
+        if (uses_groups(y)) {
+            groups::with_degrees(degrees(y), [&](auto l) {
+                run_groups(y,
+                           groups::OuterSumValues<scalar_t, l>{problem, starts.data_ptr<int64_t>(),
+                                                               out.data_ptr<scalar_t>()},
+                           n_local);
+            });
+            return;
+        }
         const kernels::EdgeRows rows{starts.data_ptr<int64_t>(), nullptr};
         at::parallel_for(0, n_local, kGrain, [&](int64_t begin, int64_t end) {
             kernels::outer_sum(problem, rows, begin, end, out.data_ptr<scalar_t>());
@@ -26,11 +45,21 @@ Tensor sums(const Tensor &y, const Tensor &w, const Tensor &starts) {
 
 // (sum over k of w g, sum over m of y g), [E, M] and [E, K]
 std::pair<Tensor, Tensor> gradients(const Tensor &y, const Tensor &w, const Tensor &starts,
-                                    const Tensor &grad) {
+                                    const Tensor &receivers, const Tensor &grad) {
     Tensor dy = torch::empty_like(y), dw = torch::empty_like(w);
     EQUICALC_DISPATCH(y.scalar_type(), "outer_sum_backward", [&] {
         const kernels::OuterSum<scalar_t> problem{y.size(1), w.size(1), y.data_ptr<scalar_t>(),
                                                   w.data_ptr<scalar_t>()};
+        if (uses_groups(y)) {
+            groups::with_degrees(degrees(y), [&](auto l) {
+                run_groups(y,
+                           groups::OuterSumEdges<scalar_t, l>{
+                               problem, receivers.data_ptr<int64_t>(), grad.data_ptr<scalar_t>(),
+                               dy.data_ptr<scalar_t>(), dw.data_ptr<scalar_t>()},
+                           y.size(0));
+            });
+            return;
+        }
         const kernels::EdgeRows rows{starts.data_ptr<int64_t>(), nullptr};
         at::parallel_for(0, starts.numel() - 1, kGrain, [&](int64_t begin, int64_t end) {
             kernels::outer_sum_backward(problem, rows, begin, end, grad.data_ptr<scalar_t>(),
@@ -42,10 +71,11 @@ std::pair<Tensor, Tensor> gradients(const Tensor &y, const Tensor &w, const Tens
 
 struct OuterSumGradient : torch::autograd::Function<OuterSumGradient> {
     static variable_list forward(AutogradContext *context, const Tensor &y, const Tensor &w,
-                                 const Tensor &grad, const Tensor &starts) {
+                                 const Tensor &grad, const Tensor &starts,
+                                 const Tensor &receivers) {
         at::AutoDispatchBelowADInplaceOrView guard;
-        context->save_for_backward({y, w, grad, starts});
-        const auto [dy, dw] = gradients(y, w, starts, grad);
+        context->save_for_backward({y, w, grad, starts, receivers});
+        const auto [dy, dw] = gradients(y, w, starts, receivers, grad);
         return {dy, dw};
     }
 
@@ -56,39 +86,41 @@ struct OuterSumGradient : torch::autograd::Function<OuterSumGradient> {
         const Tensor ty = tangents[0].contiguous(), tw = tangents[1].contiguous();
         Tensor dy, dw, d_grad;
         if (context->needs_input_grad(0) || context->needs_input_grad(1)) {
-            std::tie(dy, dw) = gradients(ty, tw, starts, grad);
+            std::tie(dy, dw) = gradients(ty, tw, starts, saved[4], grad);
         }
         if (context->needs_input_grad(2)) {
             d_grad = sums(ty, w, starts).add_(sums(y, tw, starts));
         }
-        return {dy, dw, d_grad, Tensor()};
+        return {dy, dw, d_grad, Tensor(), Tensor()};
     }
 };
 
 struct OuterSum : torch::autograd::Function<OuterSum> {
     static Tensor forward(AutogradContext *context, const Tensor &y, const Tensor &w,
-                          const Tensor &starts) {
+                          const Tensor &starts, const Tensor &receivers) {
         at::AutoDispatchBelowADInplaceOrView guard;
-        context->save_for_backward({y, w, starts});
+        context->save_for_backward({y, w, starts, receivers});
         return sums(y, w, starts);
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
         const auto saved = context->get_saved_variables();
         const auto found =
-            OuterSumGradient::apply(saved[0], saved[1], grads[0].contiguous(), saved[2]);
-        return {found[0], found[1], Tensor()};
+            OuterSumGradient::apply(saved[0], saved[1], grads[0].contiguous(), saved[2], saved[3]);
+        return {found[0], found[1], Tensor(), Tensor()};
     }
 };
 
 Tensor outer_sum(const Tensor &harmonics, const Tensor &weights, const Tensor &edge_index,
                  int64_t n_local) {
     check_like(weights, harmonics, "weights");
-    TORCH_CHECK(harmonics.size(1) <= kernels::kMaxComponents,
+    TORCH_CHECK(harmonics.size(1) <= kernels::kMaxComponents &&
+                    degrees(harmonics) * degrees(harmonics) == harmonics.size(1),
                 "equicalc: the fused sum handles l_max <= ", kernels::kMaxDegree, ", found ",
                 harmonics.size(1), " components");
-    const Tensor starts = row_starts(edge_index.select(0, 0).contiguous(), n_local);
-    return OuterSum::apply(harmonics.contiguous(), weights.contiguous(), starts);
+    const Tensor receivers = edge_index.select(0, 0).contiguous();
+    return OuterSum::apply(harmonics.contiguous(), weights.contiguous(),
+                           row_starts(receivers, n_local), receivers);
 }
 
 }  // namespace
@@ -98,8 +130,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "outer_sum(Tensor harmonics, Tensor weights, Tensor edge_index, int n_local) -> Tensor");
 }
 
-// The functions leave the autograd keys themselves, so one registration serves both.
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("outer_sum", &outer_sum); }
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) { library.impl("outer_sum", &outer_sum); }
+// The function leaves the autograd keys itself, so one registration serves both.
+EQUICALC_REGISTER(outer_sum, outer_sum, CPU)
+EQUICALC_REGISTER(outer_sum, outer_sum, AutogradCPU)
+EQUICALC_REGISTER(outer_sum, outer_sum, CUDA)
+EQUICALC_REGISTER(outer_sum, outer_sum, AutogradCUDA)
 
 }  // namespace equicalc

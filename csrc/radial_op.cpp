@@ -3,6 +3,7 @@
 // products with them, and gradients by weights are those of a loss of values and slopes.
 #include "radial_kernels.h"
 
+#include "cuda/radial.h"
 #include "fused_ops.h"
 
 namespace equicalc {
@@ -28,6 +29,21 @@ kernels::RadialFunctions<T> radial_problem(const variable_list &weights, const T
             weights[2].data_ptr<T>(),
             weights[3].data_ptr<T>(),
             distance.data_ptr<T>()};
+}
+
+// Calls body with room for the Bessel and radial functions of groups of lanes.
+template <typename T, typename Body>
+void with_room(const kernels::RadialFunctions<T> &p, const Body &body) {
+    const int64_t n = std::max(p.n_bessel, p.n_radial);
+    TORCH_CHECK(n <= groups::kManyRadial, "equicalc: radial_functions handle at most ",
+                groups::kManyRadial, " Bessel and radial functions on this device, found ",
+                p.n_bessel, " and ", p.n_radial,
+                "; set fused = False on the modules of equicalc.nn");
+    if (n <= groups::kFewRadial) {
+        body(std::integral_constant<int, groups::kFewRadial>{});
+    } else {
+        body(std::integral_constant<int, groups::kManyRadial>{});
+    }
 }
 
 // Second derivatives of the functions by the distance, [E, n_radial]: for Hessians.
@@ -63,6 +79,15 @@ struct ValuesAndSlopes : torch::autograd::Function<ValuesAndSlopes> {
         Tensor slopes = torch::empty_like(values);
         EQUICALC_DISPATCH(distance.scalar_type(), "radial_functions", [&] {
             const auto p = radial_problem<scalar_t>({w1, b1, w2, b2}, distance, prefactor, cutoff);
+            if (uses_groups(distance)) {
+                with_room(p, [&](auto room) {
+                    run_groups(distance,
+                               groups::RadialValues<scalar_t, room>{p, values.data_ptr<scalar_t>(),
+                                                                    slopes.data_ptr<scalar_t>()},
+                               distance.size(0));
+                });
+                return;
+            }
             at::parallel_for(0, distance.size(0), kChunk, [&](int64_t begin, int64_t end) {
                 kernels::radial_functions(p, begin, end, values.data_ptr<scalar_t>(),
                                           slopes.data_ptr<scalar_t>());
@@ -77,13 +102,25 @@ struct ValuesAndSlopes : torch::autograd::Function<ValuesAndSlopes> {
         const variable_list weights(saved.begin(), saved.begin() + 4);
         const Tensor &distance = saved[4];
         const Tensor by_values = grads[0].contiguous(), by_slopes = grads[1].contiguous();
-        const int64_t n_edges = distance.size(0), n_chunks = (n_edges + kChunk - 1) / kChunk;
+        const int64_t chunk_size = uses_groups(distance) ? groups::kRadialChunk : kChunk;
+        const int64_t n_edges = distance.size(0);
+        const int64_t n_chunks = (n_edges + chunk_size - 1) / chunk_size;
         Tensor sums;
         EQUICALC_DISPATCH(distance.scalar_type(), "radial_weights", [&] {
             const auto p = radial_problem<scalar_t>(weights, distance,
                                                     context->saved_data["prefactor"].toDouble(),
                                                     context->saved_data["cutoff"].toDouble());
             sums = torch::empty({n_chunks, p.n_weights()}, distance.options());
+            if (uses_groups(distance)) {
+                with_room(p, [&](auto room) {
+                    run_groups(distance,
+                               groups::RadialWeights<scalar_t, room>{
+                                   p, n_edges, by_values.data_ptr<scalar_t>(),
+                                   by_slopes.data_ptr<scalar_t>(), sums.data_ptr<scalar_t>()},
+                               n_chunks);
+                });
+                return;
+            }
             at::parallel_for(0, n_chunks, 1, [&](int64_t begin, int64_t end) {
                 for (int64_t chunk = begin; chunk < end; ++chunk) {
                     kernels::radial_weights(
@@ -175,10 +212,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "float prefactor, float cutoff) -> Tensor");
 }
 
-// The functions leave the autograd keys themselves, so one registration serves both.
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("radial_functions", &radial_functions); }
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
-    library.impl("radial_functions", &radial_functions);
-}
+// The function leaves the autograd keys itself, so one registration serves both.
+EQUICALC_REGISTER(radial_functions, radial_functions, CPU)
+EQUICALC_REGISTER(radial_functions, radial_functions, AutogradCPU)
+EQUICALC_REGISTER(radial_functions, radial_functions, CUDA)
+EQUICALC_REGISTER(radial_functions, radial_functions, AutogradCUDA)
 
 }  // namespace equicalc

@@ -2,6 +2,7 @@
 // Weights are constants and derivatives are first ones; anything else is an error, not a silent
 // zero: training goes through equicalc::radial_moments.
 #include "convolution_kernels.h"
+#include "cuda/convolution.h"
 #include "fused_ops.h"
 
 namespace equicalc {
@@ -56,6 +57,17 @@ struct ScalarConvolution : torch::autograd::Function<ScalarConvolution> {
         Tensor messages = torch::empty({n_local, mix.size(1)}, x.options());
         EQUICALC_DISPATCH(x.scalar_type(), "scalar_convolution", [&] {
             const auto problem = scalar_problem<scalar_t>(x, radial, harmonics, mix);
+            if (uses_groups(x)) {
+                const groups::Edges edges{starts.data_ptr<int64_t>(), receivers.data_ptr<int64_t>(),
+                                          senders.data_ptr<int64_t>()};
+                groups::with_shape(problem.l_max + 1, problem.n_radial, [&](auto l, auto b) {
+                    run_groups(x,
+                               groups::ScalarValues<scalar_t, l, b>{problem, edges,
+                                                                    messages.data_ptr<scalar_t>()},
+                               n_local);
+                });
+                return;
+            }
             const kernels::EdgeRows rows{starts.data_ptr<int64_t>(), senders.data_ptr<int64_t>()};
             at::parallel_for(0, n_local, kGrain, [&](int64_t begin, int64_t end) {
                 kernels::scalar_convolution(problem, rows, begin, end,
@@ -72,24 +84,41 @@ struct ScalarConvolution : torch::autograd::Function<ScalarConvolution> {
         const Tensor &x = saved[0], &radial = saved[1], &harmonics = saved[2], &mix = saved[3];
         const Tensor &receivers = saved[4], &senders = saved[5], &starts = saved[6];
         const Tensor grad = grads[0].contiguous();
-        const auto [sender_starts, sender_edges] = transpose_edges(senders, x.size(0));
+        const auto transposed_edges = transpose_edges(senders, x.size(0));
+        const Tensor &sender_starts = transposed_edges.first;
+        const Tensor &sender_edges = transposed_edges.second;
         Tensor dx = torch::empty_like(x), d_radial = torch::empty_like(radial);
         Tensor d_harmonics = torch::empty_like(harmonics);
         EQUICALC_DISPATCH(x.scalar_type(), "scalar_convolution_backward", [&] {
             const auto problem = scalar_problem<scalar_t>(x, radial, harmonics, mix);
             const auto *g = grad.data_ptr<scalar_t>();
-            const kernels::EdgeRows rows{starts.data_ptr<int64_t>(), senders.data_ptr<int64_t>()};
-            at::parallel_for(0, starts.numel() - 1, kGrain, [&](int64_t begin, int64_t end) {
-                kernels::scalar_convolution_edges(problem, rows, begin, end, g,
-                                                  d_radial.data_ptr<scalar_t>(),
-                                                  d_harmonics.data_ptr<scalar_t>());
-            });
             const kernels::SenderRows transposed{sender_starts.template data_ptr<int64_t>(),
                                                  sender_edges.template data_ptr<int64_t>(),
                                                  receivers.data_ptr<int64_t>()};
+            auto *by_radial = d_radial.data_ptr<scalar_t>();
+            auto *by_harmonics = d_harmonics.data_ptr<scalar_t>();
+            auto *by_x = dx.data_ptr<scalar_t>();
+            if (uses_groups(x)) {
+                const groups::Edges edges{starts.data_ptr<int64_t>(), receivers.data_ptr<int64_t>(),
+                                          senders.data_ptr<int64_t>()};
+                groups::with_shape(problem.l_max + 1, problem.n_radial, [&](auto l, auto b) {
+                    run_groups(x,
+                               groups::ScalarEdges<scalar_t, l, b>{problem, edges, g, by_radial,
+                                                                   by_harmonics},
+                               senders.numel());
+                    run_groups(x,
+                               groups::ScalarSenders<scalar_t, l, b>{problem, transposed, g, by_x},
+                               x.size(0));
+                });
+                return;
+            }
+            const kernels::EdgeRows rows{starts.data_ptr<int64_t>(), senders.data_ptr<int64_t>()};
+            at::parallel_for(0, starts.numel() - 1, kGrain, [&](int64_t begin, int64_t end) {
+                kernels::scalar_convolution_edges(problem, rows, begin, end, g, by_radial,
+                                                  by_harmonics);
+            });
             at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
-                kernels::scalar_convolution_senders(problem, transposed, begin, end, g,
-                                                    dx.data_ptr<scalar_t>());
+                kernels::scalar_convolution_senders(problem, transposed, begin, end, g, by_x);
             });
         });
         return {dx, d_radial, d_harmonics, Tensor(), Tensor(), Tensor()};
@@ -110,12 +139,9 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
 }
 
 // The function leaves the autograd keys itself, so one registration serves both.
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) {
-    library.impl("scalar_convolution", &scalar_convolution);
-}
-
-TORCH_LIBRARY_IMPL(equicalc, AutogradCPU, library) {
-    library.impl("scalar_convolution", &scalar_convolution);
-}
+EQUICALC_REGISTER(scalar_convolution, scalar_convolution, CPU)
+EQUICALC_REGISTER(scalar_convolution, scalar_convolution, AutogradCPU)
+EQUICALC_REGISTER(scalar_convolution, scalar_convolution, CUDA)
+EQUICALC_REGISTER(scalar_convolution, scalar_convolution, AutogradCUDA)
 
 }  // namespace equicalc

@@ -1,7 +1,6 @@
 #include "tensor_chunks.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "targets.h"
 
@@ -11,38 +10,6 @@ namespace {
 // Arrays of this many edges fit into caches beside a table.
 constexpr int64_t kEdgesOfChunk = 512;
 constexpr int64_t kAtomsOfChunk = 128;
-
-// Row of the table, weights of four rows and their derivatives.
-template <typename T>
-void spline_weights(const EdgeInputs<T> &in, T distance, int32_t *row, T *weights, T *slopes) {
-    const double r = distance;
-    if (!(r < in.cutoff)) {
-        *row = 0;
-        // what is no number stays none
-        std::fill_n(weights, 4, r >= in.cutoff ? T(0) : distance);
-        std::fill_n(slopes, 4, r >= in.cutoff ? T(0) : distance);
-        return;
-    }
-    int64_t k = in.n_segments - 1;
-    while (k > 0 && r < in.segments[k].first) {
-        --k;
-    }
-    const SplineSegment &segment = in.segments[k];
-    const double scale = segment.n / (segment.last - segment.first);
-    const double position = (r - segment.first) * scale;
-    const int64_t interval =
-        std::clamp<int64_t>(static_cast<int64_t>(std::floor(position)), 0, segment.n - 1);
-    const double t = position - interval, s = 1.0 - t;
-    *row = static_cast<int32_t>(segment.row + interval);
-    weights[0] = static_cast<T>(s * s * s / 6.0);
-    weights[1] = static_cast<T>(t * t * (0.5 * t - 1.0) + 2.0 / 3.0);
-    weights[2] = static_cast<T>(s * s * (0.5 * s - 1.0) + 2.0 / 3.0);
-    weights[3] = static_cast<T>(t * t * t / 6.0);
-    slopes[0] = static_cast<T>(-0.5 * s * s * scale);
-    slopes[1] = static_cast<T>(t * (1.5 * t - 2.0) * scale);
-    slopes[2] = static_cast<T>(-s * (1.5 * s - 2.0) * scale);
-    slopes[3] = static_cast<T>(0.5 * t * t * scale);
-}
 
 template <typename V>
 void reserve(V &vector, int64_t size) {
@@ -84,7 +51,8 @@ EdgeChunk<T> ChunkArrays<T>::gather(const EdgeInputs<T> &in, const int64_t *star
     for (int64_t k = 0; k < n_edges; ++k) {
         const int64_t e = order ? order[start[first] + k] : start[first] + k;
         other_[k] = static_cast<int32_t>(other[e]);
-        spline_weights(in, in.distance[e], &row_[k], &weights_[4 * k], &slopes_[4 * k]);
+        groups::spline_weights(in.segments, in.n_segments, in.cutoff, in.distance[e], &row_[k],
+                               &weights_[4 * k], &slopes_[4 * k]);
         std::copy_n(in.harmonics + e * in.n_harmonics, in.n_harmonics,
                     &harmonics_[k * in.n_harmonics]);
     }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cuda/spline.h"
 #include "tensor_kernels.h"
 
 namespace equicalc::kernels {
@@ -11,11 +12,7 @@ namespace equicalc::kernels {
 // Boundaries of chunks: first atom of each, then the number of atoms.
 std::vector<int64_t> chunk_atoms(const int64_t *start, int64_t n_atoms);
 
-// Splines on [first, last) of n equal intervals; the first of their n + 3 rows.
-struct SplineSegment {
-    double first, last;
-    int64_t row, n;
-};
+using groups::SplineSegment;
 
 // Distances of edges, in the order of edge_index.
 template <typename T>

@@ -6,6 +6,7 @@
 
 #include "fused_ops.h"
 #include "tensor_chunks.h"
+#include "tensor_groups.h"
 #include "tensor_kernels.h"
 
 namespace equicalc {
@@ -15,9 +16,6 @@ using kernels::kBlock;
 using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// Rows of the plan, one for each path. Offsets count numbers per atom in packed arrays.
-enum PathColumn { kGroup, kInOffset, kChannels, kOutStart, kOutComponent, kOutOffset, kTableBlock };
 
 // One block of features: where it starts in a row of [n, W], and its shape.
 struct FeatureBlock {
@@ -160,9 +158,10 @@ void check_table(const Plan &plan, at::ArrayRef<double> numbers) {
     for (const auto &segment : spline_segments(numbers)) {
         rows = std::max(rows, segment.row + segment.n + 3);
     }
-    for (int64_t p = 0; p < plan.n_paths(); ++p) {
-        blocks = std::max(
-            blocks, plan.path(p, kTableBlock) + (plan.path(p, kChannels) + kBlock - 1) / kBlock);
+    const Tensor paths = on_host(plan.paths);
+    for (int64_t p = 0; p < paths.size(0); ++p) {
+        const int64_t *path = paths.data_ptr<int64_t>() + p * paths.size(1);
+        blocks = std::max(blocks, path[kTableBlock] + (path[kChannels] + kBlock - 1) / kBlock);
     }
     const Tensor &table = plan.table;
     TORCH_CHECK(table.dim() == 3 && table.size(0) >= blocks && table.size(1) == rows &&
@@ -221,10 +220,10 @@ size_t input_of(const std::vector<FeatureBlock> &inputs, int64_t offset) {
     return block;
 }
 
-Tensor forward_cpu(const Tensor &x, const Tensor &distance, const Tensor &harmonics,
-                   const Tensor &edge_index, int64_t n_local, int64_t width_out,
-                   const Tensor &table, const Tensor &couplings, const Tensor &paths,
-                   const Tensor &groups, const Tensor &inputs, at::ArrayRef<double> segments) {
+Tensor forward(const Tensor &x, const Tensor &distance, const Tensor &harmonics,
+               const Tensor &edge_index, int64_t n_local, int64_t width_out, const Tensor &table,
+               const Tensor &couplings, const Tensor &paths, const Tensor &groups,
+               const Tensor &inputs, at::ArrayRef<double> segments) {
     check_like(distance, x, "distances");
     check_like(harmonics, x, "harmonics");
     check_like(table, x, "radial tables");
@@ -233,6 +232,11 @@ Tensor forward_cpu(const Tensor &x, const Tensor &distance, const Tensor &harmon
                 x.size(0));
     const Plan plan{table, couplings, paths, groups, inputs};
     check_table(plan, segments);
+    if (uses_groups(x)) {
+        return tensor_forward_groups(x.contiguous(), distance.contiguous(), harmonics.contiguous(),
+                                     edge_index, n_local, width_out,
+                                     {table, couplings, paths, groups, inputs, segments});
+    }
     const auto in_blocks = plan.input_blocks();
     const Tensor starts = row_starts(edge_index.select(0, 0).contiguous(), n_local);
     const Tensor senders = edge_index.select(0, 1).contiguous();
@@ -262,14 +266,19 @@ Tensor forward_cpu(const Tensor &x, const Tensor &distance, const Tensor &harmon
     return out;
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor &grad, const Tensor &x,
-                                                const Tensor &distance, const Tensor &harmonics,
-                                                const Tensor &edge_index, const Tensor &table,
-                                                const Tensor &couplings, const Tensor &paths,
-                                                const Tensor &groups, const Tensor &inputs,
-                                                at::ArrayRef<double> segments) {
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor &grad, const Tensor &x,
+                                            const Tensor &distance, const Tensor &harmonics,
+                                            const Tensor &edge_index, const Tensor &table,
+                                            const Tensor &couplings, const Tensor &paths,
+                                            const Tensor &groups, const Tensor &inputs,
+                                            at::ArrayRef<double> segments) {
     const Plan plan{table, couplings, paths, groups, inputs};
     check_table(plan, segments);
+    if (uses_groups(x)) {
+        return tensor_backward_groups(grad.contiguous(), x.contiguous(), distance.contiguous(),
+                                      harmonics.contiguous(), edge_index,
+                                      {table, couplings, paths, groups, inputs, segments});
+    }
     const auto in_blocks = plan.input_blocks(), out_blocks = plan.output_blocks();
     const int64_t n_total = x.size(0), n_local = grad.size(0), width = x.size(1);
     const Tensor receivers = edge_index.select(0, 0).contiguous();
@@ -397,18 +406,12 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor inputs, float[] segments) -> (Tensor, Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(equicalc, CPU, library) {
-    library.impl("tensor_convolution", &forward_cpu);
-    library.impl("tensor_convolution_backward", &backward_cpu);
-}
-
-TORCH_LIBRARY_IMPL(equicalc, Meta, library) {
-    library.impl("tensor_convolution", &forward_meta);
-    library.impl("tensor_convolution_backward", &backward_meta);
-}
-
-TORCH_LIBRARY_IMPL(equicalc, Autograd, library) {
-    library.impl("tensor_convolution", &with_autograd);
-}
+EQUICALC_REGISTER(tensor_convolution, forward, CPU)
+EQUICALC_REGISTER(tensor_convolution, forward, CUDA)
+EQUICALC_REGISTER(tensor_convolution, forward_meta, Meta)
+EQUICALC_REGISTER(tensor_convolution, with_autograd, Autograd)
+EQUICALC_REGISTER(tensor_convolution_backward, backward, CPU)
+EQUICALC_REGISTER(tensor_convolution_backward, backward, CUDA)
+EQUICALC_REGISTER(tensor_convolution_backward, backward_meta, Meta)
 
 }  // namespace equicalc

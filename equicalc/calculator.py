@@ -70,7 +70,8 @@ class EquiCalculator(Calculator):
     model : str or Path, or a sequence of them
         Path of an exported model, or name of a shipped one; several make a committee.
     device : str
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...: where the network is evaluated, and edges and
+        forces are found. Neighbour searches and the Coulomb energy are computed on the CPU.
     dtype : str
         Precision of the network: ``"float64"`` or ``"float32"``. Positions, sums of energies and
         the Coulomb energy are float64 in both.
@@ -171,7 +172,7 @@ class EquiCalculator(Calculator):
         dispersion = self.metadata.get("dispersion")
         self._dispersion = D3(dispersion) if dispersion else None
         self._field = np.asarray(parameters["electric_field"], dtype=np.float64)
-        self._neighbors = NeighborList(self._info.cutoff, parameters["skin"])
+        self._neighbors = NeighborList(self._info.cutoff, parameters["skin"], parameters["device"])
         self._last_species: tuple[npt.NDArray[np.int64], torch.Tensor] | None = None
         self._species_of = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
         for index, symbol in enumerate(self._info.elements):
@@ -318,11 +319,12 @@ class EquiCalculator(Calculator):
         forward = self._evaluator.forward(species, edge_index, edge_vectors, len(atoms))
         results: dict[str, Any] = {"energies": forward.energies.numpy()}
 
-        def scatter(edge_gradients: torch.Tensor) -> list[Array]:
-            scattered = self._core.scatter_edges(
-                edge_index, edge_vectors, edge_gradients, len(atoms), len(atoms)
-            )
-            return [tensor.numpy() for tensor in scattered]
+        def forces_of(edge_gradients: torch.Tensor) -> list[Array]:
+            on_cpu = edge_vectors.device.type == "cpu"
+            scatter = self._core.scatter_edges if on_cpu else torch.ops.equicalc.edge_forces
+            gradients = edge_gradients.to(edge_vectors.device)
+            scattered = scatter(edge_index, edge_vectors, gradients, len(atoms), len(atoms))
+            return [tensor.cpu().numpy() for tensor in scattered]
 
         charged, gradient = None, None
         if self._info.has_charges:
@@ -339,10 +341,10 @@ class EquiCalculator(Calculator):
                             variables, atoms.positions, total_charge, axis
                         )
                     )
-                    # scatter gives -d/dr
-                    born[:, axis] -= scatter(self._evaluator.variable_gradient(by_variables))[0]
+                    # forces are -d/dr
+                    born[:, axis] -= forces_of(self._evaluator.variable_gradient(by_variables))[0]
                 results["born_effective_charges"] = born
-        forces, virial, atom_virials = scatter(self._evaluator.backward(gradient))
+        forces, virial, atom_virials = forces_of(self._evaluator.backward(gradient))
         results |= {"forces": forces, "charges": np.zeros(len(atoms))}
         if charged is not None:
             virial = virial + charged.coulomb.virial

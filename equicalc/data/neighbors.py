@@ -147,9 +147,12 @@ class NeighborList:
         Edges are shorter than this, angstrom.
     skin : float
         Extra distance of the candidates, angstrom; 0 searches in every call.
+    device : str
+        Where edges are wanted. On a CUDA device for which the core has kernels, candidates are
+        sent when they are searched and positions in every call; everything else is on the CPU.
     """
 
-    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
+    def __init__(self, cutoff: float, skin: float = 0.5, device: str = "cpu") -> None:
         if not cutoff > 0.0 or not skin >= 0.0:
             raise DataError(
                 f"found cutoff {cutoff} and skin {skin}, expected cutoff > 0, skin >= 0"
@@ -158,6 +161,8 @@ class NeighborList:
         self.skin = float(skin)
         self.n_searches = 0
         self._core = load_library()
+        on_device = torch.device(device).type == "cuda" and torch.ops.equicalc.has_cuda_kernels()
+        self.device = torch.device(device if on_device else "cpu")
         self._reference: _Reference | None = None
         self._last_box: tuple[Array, tuple[bool, bool, bool], Array] | None = None
 
@@ -195,9 +200,11 @@ class NeighborList:
         if reference is None or not self._is_complete(reference, points, box, (a, b, c)):
             reference = self._search(points, box, (a, b, c))
             self._reference = reference
-        edge_index, edge_vectors = self._core.select_edges(
-            torch.from_numpy(points),
-            torch.from_numpy(box),
+        on_cpu = self.device.type == "cpu"
+        select = self._core.select_edges if on_cpu else torch.ops.equicalc.edges_within
+        edge_index, edge_vectors = select(
+            torch.from_numpy(points).to(self.device),
+            torch.from_numpy(box).to(self.device),
             reference.candidates,
             reference.shifts,
             self.cutoff,
@@ -223,8 +230,8 @@ class NeighborList:
             cell=box,
             inverse_cell=np.asarray(np.linalg.inv(box), dtype=np.float64),
             pbc=pbc,
-            candidates=torch.from_numpy(pairs),
-            shifts=torch.from_numpy(shifts),
+            candidates=torch.from_numpy(pairs).to(self.device),
+            shifts=torch.from_numpy(shifts).to(self.device),
         )
 
     def _is_complete(

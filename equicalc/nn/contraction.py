@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from equicalc.core import load_library
+from equicalc.nn.devices import has_operators
 from equicalc.nn.irreps import clebsch_gordan, l_slice, n_components
 
 load_library()  # torch.ops.equicalc.symmetric_contraction
@@ -69,7 +70,7 @@ class SymmetricContraction(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Return ``[n, O, C]`` from features ``[n, M, C]``; species ``[n]`` int64."""
-        if self.fused and not x.is_cuda:
+        if self.fused and has_operators(x):
             return torch.ops.equicalc.symmetric_contraction(
                 x, species, self.weight, self.starts, self.roots, self.branches, self.leaves
             )

@@ -2,15 +2,17 @@
 
 Each class is one shape of the same sum ``m_i = sum_j R(r_ij) C Y(r_ij) x_j``; all share the call
 ``(x, radial, harmonics, edge_index, n_local) -> messages``, which is the interface that compiled
-operators implement. On the CPU they go through the operators of csrc, which hold nothing per edge,
-component and channel in memory and have the first and second derivatives that training needs. The
-torch expressions are for other devices, and with ``fused`` False the oracle of the operators.
+operators implement. On the CPU, and on CUDA devices that the core was built for, they go through
+the operators of csrc, which hold nothing per edge, component and channel in memory and have the
+first and second derivatives that training needs. The torch expressions are for other devices, and
+with ``fused`` False the oracle of the operators.
 """
 
 import math
 
 import torch
 
+from equicalc.nn.devices import has_operators
 from equicalc.nn.irreps import clebsch_gordan, coupling_paths, l_slice, n_components
 from equicalc.nn.linear import DegreeLinear
 
@@ -58,7 +60,7 @@ class SpeciesConvolution(torch.nn.Module):
         """Return messages ``[n_local, M, C]``; species ``[n_total]`` int64."""
         kind = self.embedding.index_select(0, species).index_select(0, edge_index[1])
         weight = (kind.unsqueeze(2) * radial.unsqueeze(1)).flatten(1)
-        if self.fused and not weight.is_cuda:
+        if self.fused and has_operators(weight):
             basis = torch.ops.equicalc.outer_sum(harmonics, weight, edge_index, n_local)
         else:
             edge = harmonics.unsqueeze(2) * weight.unsqueeze(1)
@@ -123,7 +125,7 @@ class EquivariantConvolution(torch.nn.Module):
         n_local: int,
     ) -> torch.Tensor:
         """Return messages ``[n_local, M, C]`` from sender features ``[n_total, M, C]``."""
-        if self.fused and not x.is_cuda:
+        if self.fused and has_operators(x):
             return torch.ops.equicalc.equivariant_convolution(
                 x,
                 radial,
@@ -168,7 +170,7 @@ class ScalarConvolution(torch.nn.Module):
         n_local: int,
     ) -> torch.Tensor:
         """Return messages ``[n_local, (l_max + 1) C]`` from features ``[n_total, M, C]``."""
-        if self.fused and not x.is_cuda:
+        if self.fused and has_operators(x):
             if self.weight.requires_grad:
                 # weights act after the sum over edges, so that edges know nothing of their gradient
                 moments = torch.ops.equicalc.radial_moments(

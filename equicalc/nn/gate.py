@@ -5,6 +5,7 @@ from typing import Dict, List, Tuple
 import torch
 
 from equicalc.nn.blocks import Irrep, merged
+from equicalc.nn.devices import has_operators
 from equicalc.nn.radial_network import activate
 
 # activations that the operator knows
@@ -63,7 +64,7 @@ class Gate(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return gated features ``[n, W]`` of ``[n, W + number of gates]``."""
-        if self.fused and self.has_operator and not x.is_cuda:
+        if self.fused and self.has_operator and has_operators(x):
             return torch.ops.equicalc.gate(
                 x,
                 self.scalar_sizes,

@@ -7,6 +7,7 @@ import torch
 
 from equicalc.core import load_library
 from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
+from equicalc.nn.devices import has_operators
 from equicalc.nn.gate import Gate
 from equicalc.nn.gated_config import GatedNetworkConfig, MessageConfig, message_paths
 from equicalc.nn.irreps_linear import IrrepsLinear
@@ -260,7 +261,7 @@ class GatedNetwork(TabulatedNetwork):
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
-        if self.fused and not edge_vectors.is_cuda:
+        if self.fused and has_operators(edge_vectors):
             distance, harmonics = torch.ops.equicalc.edge_geometry(edge_vectors, self.l_max)
         else:
             distance = torch.linalg.vector_norm(edge_vectors, dim=1)

@@ -6,6 +6,7 @@ from typing import List, Optional
 import torch
 
 from equicalc.nn.blocks import Irrep, block_size, feature_width
+from equicalc.nn.devices import has_operators
 
 
 class IrrepsLinear(torch.nn.Module):
@@ -15,7 +16,7 @@ class IrrepsLinear(torch.nn.Module):
     ``[multiplicity in, multiplicity out]``, in the order of e3nn's flat weights. Normalisation is
     part of the weights: see `load_e3nn`. Output blocks without an input are zero.
 
-    With ``fused`` and fixed weights on the CPU the products are one operator without copies, whose
+    With ``fused`` and fixed weights the products are one operator without copies, whose
     gradient is faster after `prepare`.
 
     Parameters
@@ -93,7 +94,7 @@ class IrrepsLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return mixed features, ``[n, width_in]`` to ``[n, width_out]``."""
-        if self.fused and not x.is_cuda and not self.weight.requires_grad:
+        if self.fused and has_operators(x) and not self.weight.requires_grad:
             return torch.ops.equicalc.irreps_linear(
                 x, self.weight, self.transposed, self.table, self.width_out
             )

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from equicalc.nn.devices import has_operators
 from equicalc.nn.irreps import clebsch_gordan, coupling_paths, l_slice, n_components
 from equicalc.nn.linear import DegreeLinear
 
@@ -67,7 +68,7 @@ class _Coupling(torch.nn.Module):
 
     def forward(self, a: torch.Tensor, b: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Return the weighted product ``[n, M, C]`` of features ``[n, M, C]``."""
-        if self.fused and not a.is_cuda:
+        if self.fused and has_operators(a):
             return torch.ops.equicalc.couple(
                 a, b, species, self.weight, self.rows, self.terms, self.coefficients
             )

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from equicalc.nn.devices import has_operators
+
 
 def envelope(distance: torch.Tensor, cutoff: torch.Tensor) -> torch.Tensor:
     """Polynomial cutoff, 1 at r = 0, and 0 with two zero derivatives at the cutoff.
@@ -29,7 +31,7 @@ class RadialBasis(torch.nn.Module):
 
     Every radial weight of a layer is a linear combination of these few functions, so the cost
     per edge does not grow with the number of paths and channels (they act on sums over edges),
-    and values come with slopes from one operator (``fused``; on other devices than the CPU, and
+    and values come with slopes from one operator (``fused``; where operators do not run, and
     as its oracle, from torch expressions).
 
     Parameters
@@ -57,7 +59,7 @@ class RadialBasis(torch.nn.Module):
 
     def forward(self, distance: torch.Tensor) -> torch.Tensor:
         """Return the basis functions ``[E, n_radial]`` at distances ``[E]`` (angstrom)."""
-        if self.fused and not distance.is_cuda:
+        if self.fused and has_operators(distance):
             first, second = self.mlp[0], self.mlp[2]
             return torch.ops.equicalc.radial_functions(
                 distance,

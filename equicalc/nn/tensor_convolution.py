@@ -15,6 +15,7 @@ import torch
 from equicalc.nn.blocks import Irrep, feature_width, merged
 from equicalc.nn.convolution import sum_on_receivers
 from equicalc.nn.convolution_plan import Instruction, coupling_groups, input_rows, path_rows
+from equicalc.nn.devices import has_operators
 from equicalc.nn.irreps import clebsch_gordan
 from equicalc.nn.radial_table import RadialTable
 
@@ -22,7 +23,7 @@ from equicalc.nn.radial_table import RadialTable
 class TensorConvolution(torch.nn.Module):
     """Neighbour features times harmonics, per path and channel, summed over neighbours.
 
-    On the CPU, and with `fused` True, the operator of csrc does it without messages of edges in
+    Where operators run, and with `fused` True, that of csrc does it without messages of edges in
     memory; it has first derivatives by features, distances and harmonics. `with_weights` is for
     training. Features are laid out as in `equicalc.nn.blocks`.
 
@@ -110,7 +111,7 @@ class TensorConvolution(torch.nn.Module):
         n_local : int
             Number of receivers.
         """
-        if self.fused and not x.is_cuda:
+        if self.fused and has_operators(x):
             return torch.ops.equicalc.tensor_convolution(
                 x,
                 distance,

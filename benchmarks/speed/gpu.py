@@ -1,0 +1,156 @@
+"""Time per atom on a CUDA device: ``python -m benchmarks.speed.gpu``.
+
+Energies and gradients of edges (all that forces and stress are made of) of rattled rock salt, with
+the default network and SevenNet-0, from 512 to 100,000 atoms in float32. Times are those between
+events of the device around one evaluation through the model file, edges found from positions
+and forces summed on the device included; neighbour searches are not. SevenNet-0 is measured
+when the sevenn package, which has its weights, is installed, or from a file: ``--sevennet FILE``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+
+from benchmarks.speed.common import RESULTS, markdown_table, write_text
+from benchmarks.speed.network import ELEMENTS, export, salt
+from equicalc.core import load_library
+from equicalc.data.neighbors import NeighborList
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SIDES = (4, 6, 10, 16, 23)  # unit cells of 8 atoms along each edge
+CUTOFF = 5.0
+WARM_UP, REPEATS = 3, 15
+
+
+def require_device() -> None:
+    """Stop with what is missing unless there is a device with kernels."""
+    load_library()
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            f"benchmarks.speed.gpu needs a CUDA device; torch {torch.__version__} found none on "
+            "this machine"
+        )
+    if not torch.ops.equicalc.has_cuda_kernels():
+        raise SystemExit(
+            "this build of equicalc has no kernels for CUDA devices. Build it with nvcc in PATH: "
+            "EQUICALC_CUDA=1 pip install --no-build-isolation --no-deps -e ."
+        )
+
+
+def sevennet(path: str | None, folder: Path) -> str | None:
+    """Model file of SevenNet-0 for the elements of the benchmark, when its weights are at hand."""
+    if path is not None:
+        return path
+    try:
+        from equicalc.deploy import export_network
+        from equicalc.interop.sevennet import import_sevennet
+
+        found = import_sevennet("7net-0", ELEMENTS)
+    except Exception as error:
+        print(f"SevenNet-0 is left out: {error}")
+        return None
+    return str(export_network(found.network, folder / "7net-0.pt", **found.about))
+
+
+def measure(path: str, side: int, dtype: str) -> dict[str, Any]:
+    """Milliseconds of one evaluation (lower quartile, median, upper quartile) and memory."""
+    core, atoms = load_library(), salt(side)
+    model = core.Model.load(path, dtype, "cuda")
+    evaluator, elements = core.Evaluator(model), list(model.info.elements)
+    species = torch.tensor([elements.index(s) for s in atoms.get_chemical_symbols()]).cuda()
+    neighbors, n = NeighborList(model.info.cutoff, device="cuda"), len(atoms)
+    edges = 0
+
+    def step() -> None:
+        nonlocal edges
+        index, vectors = neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
+        edges = index.shape[1]
+        evaluator.forward(species, index, vectors, n)
+        gradients = evaluator.backward(None).to(vectors.device)
+        torch.ops.equicalc.edge_forces(index, vectors, gradients, n, n)
+
+    times = []
+    torch.cuda.reset_peak_memory_stats()
+    for repeat in range(WARM_UP + REPEATS):
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        step()
+        after.record()
+        torch.cuda.synchronize()
+        if repeat >= WARM_UP:
+            times.append(before.elapsed_time(after))
+    return {
+        "atoms": n,
+        "edges": edges / n,
+        "ms": np.percentile(times, [25, 50, 75]).tolist(),
+        "bytes": torch.cuda.max_memory_allocated() / n,
+    }
+
+
+def plot(rows: list[dict[str, Any]]) -> None:
+    """Time per atom against size."""
+    figure, axes = plt.subplots(figsize=(5, 3.6))
+    for name in dict.fromkeys(row["network"] for row in rows):
+        points = [
+            (r["atoms"], 1000 * r["ms"][1] / r["atoms"]) for r in rows if r["network"] == name
+        ]
+        axes.loglog(*zip(*points, strict=True), "o-", label=name)
+    axes.set_xlabel("atoms")
+    axes.set_ylabel("µs per atom")
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "gpu.png", dpi=150)
+
+
+def main() -> None:
+    """Measure, write benchmarks/results/speed/gpu.md and gpu.png."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sevennet", help="model file of an imported SevenNet-0")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    arguments = parser.parse_args()
+    require_device()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        networks = {"default (2 layers, l_max 2)": export({}, Path(folder))}
+        networks["3 layers, l_max 2"] = export({"n_layers": 3}, Path(folder))
+        if found := sevennet(arguments.sevennet, Path(folder)):
+            networks["SevenNet-0"] = found
+        for name, path in networks.items():
+            for side in SIDES:
+                try:
+                    rows.append({"network": name, **measure(path, side, arguments.dtype)})
+                except Exception as error:
+                    if "out of memory" not in str(error):
+                        raise
+                    print(f"{name}: {8 * side**3} atoms do not fit into the device's memory")
+                    break
+                print(rows[-1], flush=True)
+    table = [
+        [r["network"], r["atoms"], f"{r['edges']:.1f}",
+         "{1:.2f} ({0:.2f} to {2:.2f})".format(*r["ms"]),
+         f"{1000 * r['ms'][1] / r['atoms']:.3f}", f"{r['bytes'] / 1024:.1f} KiB"]
+        for r in rows
+    ]  # fmt: skip
+    header = ["network", "atoms", "edges per atom", "ms per step (quartiles)", "µs per atom",
+              "memory per atom"]  # fmt: skip
+    intro = (
+        f"Rattled NaCl, {arguments.dtype}, on {torch.cuda.get_device_name()}, torch "
+        f"{torch.__version__}; made by `python -m benchmarks.speed.gpu`. A step is edges from "
+        "positions, energies, gradients and forces; neighbour searches are not in it."
+    )
+    page = ["# Time per atom on a CUDA device", intro, markdown_table(header, table)]
+    write_text("gpu", "\n\n".join(page))
+    plot(rows)
+
+
+if __name__ == "__main__":
+    main()

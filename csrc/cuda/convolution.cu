@@ -1,0 +1,15 @@
+#include "convolution.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_outer_sums<OnCuda>();
+    add_scalar_convolutions<OnCuda>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups

@@ -1,0 +1,14 @@
+#include "equivariant.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_equivariant_convolutions<OnCuda>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups

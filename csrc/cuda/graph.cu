@@ -1,0 +1,14 @@
+#include "graph.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_graphs<OnCuda>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups

@@ -1,0 +1,14 @@
+#include "radial.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_radial_functions<OnCuda>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups

@@ -1,0 +1,14 @@
+#include "tensor.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_tensor_convolutions<OnCuda, double>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups

@@ -1,0 +1,188 @@
+"""Everything that runs on a CUDA device against the same on the CPU; needs a device.
+
+The kernels' source is tested on any machine: tests/nn compiles it for the host.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from equicalc import EquiCalculator
+from equicalc.core import load_library
+from equicalc.models import shipped
+
+REFERENCE = Path(__file__).resolve().parent / "reference"
+sys.path.insert(0, str(Path(__file__).resolve().parent / "interop"))
+from structures import structures  # noqa: E402
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+# float64: the same sums in another order, relative to the largest number of its kind or to one in
+# eV/atom, eV/angstrom, eV/angstrom^3, e
+ROUNDING = 1e-9
+# float32 has 7 digits; forces are sums of some hundred terms
+SINGLE = 1e-4
+
+
+def results(model, atoms, **options):
+    atoms = atoms.copy()
+    atoms.calc = EquiCalculator(str(model), **options)
+    found = {
+        "energy": atoms.get_potential_energy() / len(atoms),
+        "forces": atoms.get_forces(),
+        "charges": atoms.get_charges(),
+    }
+    if all(atoms.pbc):
+        found["stress"] = atoms.get_stress()
+    return found
+
+
+def assert_same(found, expected, tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = max(1.0, np.abs(value).max())
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+def crystal(name):
+    """A rattled crystal of the elements of a shipped model, from its own self-check."""
+    block = EquiCalculator(name).metadata["self_check"]
+    atoms = Atoms(block["symbols"], block["positions"], cell=block["cell"], pbc=block["pbc"])
+    atoms = atoms * (2, 2, 2) if all(atoms.pbc) else atoms
+    atoms.rattle(0.05, seed=3)
+    return atoms
+
+
+def test_this_build_has_kernels_for_the_device():
+    load_library()
+    assert torch.ops.equicalc.has_cuda_kernels(), "build with EQUICALC_CUDA=1"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_models_give_the_results_of_the_cpu(name):
+    atoms = crystal(name)
+    expected = results(name, atoms)
+    assert_same(results(name, atoms, device="cuda"), expected, ROUNDING)
+    assert_same(results(name, atoms, device="cuda", dtype="float32"), expected, SINGLE)
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        bulk("KCl", "rocksalt", a=6.3),
+        Atoms("K", cell=[20] * 3, pbc=True),
+        Atoms("Cl", positions=[[0, 0, 0]]),
+        Atoms("KCl", positions=[[0, 0, 0], [30, 0, 0]]),
+        Atoms("KCl", positions=[[0, 0, 0], [2.7, 0.1, 0]]),
+    ],
+    ids=["small cell", "one atom in a box", "one atom", "two far atoms", "molecule"],
+)
+def test_structures_with_few_atoms_or_no_edges(atoms):
+    assert_same(results("kcl", atoms, device="cuda"), results("kcl", atoms), ROUNDING)
+
+
+def test_results_are_the_same_bits_every_time():
+    atoms = crystal("kcl")
+    first = results("kcl", atoms, device="cuda", dtype="float32")
+    for name, value in results("kcl", atoms, device="cuda", dtype="float32").items():
+        assert np.array_equal(value, first[name]), name
+
+
+def test_a_moving_structure_is_followed_through_new_neighbour_lists():
+    atoms = crystal("kcl")
+    on_device, on_cpu = EquiCalculator("kcl", device="cuda"), EquiCalculator("kcl")
+    for step in range(6):
+        atoms.rattle(0.12, seed=step)
+        found = []
+        for calculator in (on_device, on_cpu):
+            atoms.calc = calculator
+            found.append({"forces": atoms.get_forces(), "stress": atoms.get_stress()})
+        assert_same(*found, ROUNDING)
+    assert on_device._neighbors.n_searches > 1
+
+
+def test_memory_of_the_device_does_not_grow_from_step_to_step():
+    atoms = crystal("kcl")
+    atoms.calc = EquiCalculator("kcl", device="cuda")
+    used = []
+    for step in range(8):
+        atoms.rattle(0.001, seed=step)
+        atoms.get_forces()
+        used.append(torch.cuda.memory_allocated())
+    assert used[-1] <= used[3]
+
+
+def imported_network(kind):
+    if kind.startswith("sevennet"):
+        from equicalc.interop.sevennet import import_sevennet
+
+        return import_sevennet(REFERENCE / f"{kind}.pth")
+    if kind.startswith("mace"):
+        from equicalc.interop.mace import import_mace
+
+        return import_mace(REFERENCE / f"{kind}.model")
+    from equicalc.interop.nequip import import_nequip
+
+    return import_nequip(REFERENCE / f"{kind}.nequip.zip")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["sevennet_rotations", "sevennet_parity", "sevennet_degree_3", "mace_density", "nequip_parity"],
+)
+def test_imported_networks_give_the_results_of_the_cpu(kind, tmp_path):
+    from equicalc.deploy import export_network
+
+    found = imported_network(kind)
+    model = export_network(found.network, tmp_path / "model.pt", **found.about)
+    known = set(found.network.config.elements)
+    tested = 0
+    for atoms in [*structures().values(), molecule("H2O")]:
+        if set(atoms.get_chemical_symbols()) <= known:
+            tested += 1
+            expected = results(model, atoms, check=False)
+            assert_same(results(model, atoms, device="cuda", check=False), expected, ROUNDING)
+    assert tested > 0
+
+
+def test_training_on_the_device_takes_the_steps_of_the_cpu(tmp_path, monkeypatch):
+    import csv
+
+    import ase.io
+    import yaml
+    from ase.calculators.lj import LennardJones
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from equicalc.train import run
+
+    frames = []
+    for seed in range(8):
+        atoms = bulk("KCl", "rocksalt", a=6.2, cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = LennardJones(sigma=2.7, epsilon=0.3, rc=7.0, smooth=True)
+        labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        frames.append(atoms)
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("data.xyz", frames)
+    last = {}
+    for device in ("cpu", "cuda"):
+        config = {
+            "model": {"cutoff": 4.0, "channels": 8, "l_max": 2, "n_layers": 3},
+            "data": {"train": "data.xyz", "validation_fraction": 0.25},
+            "training": {"max_epochs": 2, "batch_size": 3},
+            "run": {"device": device, "dtype": "float64", "progress": False, "plots": False},
+        }
+        Path(f"{device}.yaml").write_text(yaml.safe_dump(config))
+        with (Path(run(f"{device}.yaml")) / "log.csv").open(newline="") as stream:
+            last[device] = float(list(csv.DictReader(stream))[-1]["train_loss"])
+    # rounding, amplified by steps of an optimiser that divides by small numbers
+    assert last["cuda"] == pytest.approx(last["cpu"], rel=1e-6)
