@@ -89,6 +89,16 @@ def test_structures_with_few_atoms_or_no_edges(atoms):
     assert_same(results("kcl", atoms, device="cuda"), results("kcl", atoms), ROUNDING)
 
 
+def test_model_files_use_the_kernels_and_not_torch_expressions():
+    atoms = crystal("kcl")
+    atoms.calc = EquiCalculator("kcl", device="cuda")
+    with torch.profiler.profile() as profile:
+        atoms.get_forces()
+    names = {event.key for event in profile.key_averages()}
+    operators = ("radial_functions", "outer_sum", "couple", "scalar_convolution", "edge_forces")
+    assert {f"equicalc::{name}" for name in operators} <= names
+
+
 def test_results_are_the_same_bits_every_time():
     atoms = crystal("kcl")
     first = results("kcl", atoms, device="cuda", dtype="float32")

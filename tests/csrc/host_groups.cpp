@@ -1,5 +1,18 @@
 // The kernels for CUDA devices, compiled for the host: while they are switched on, the operators of
 // csrc use them in place of those for the CPU.
+//
+// The lanes of a group are contexts that run one after the other from one meeting to the next, in
+// turn. So lanes see what others have written only where a device promises it, memory of a group
+// starts as NaN, and lanes that do not meet equally often, which would hang a device, end the
+// program.
+#include <ucontext.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
 #include "cuda/contraction.h"
 #include "cuda/convolution.h"
 #include "cuda/coupling.h"
@@ -13,19 +26,98 @@
 #include "cuda/radial.h"
 #include "cuda/tensor.h"
 
-#include <vector>
-
 namespace equicalc::groups {
 namespace {
 
+// Fewer lanes than a warp has: faster, and channels fill their rounds as unevenly.
+constexpr int kLanes = 4;
+
+class Team {
+  public:
+    // Calls body(lane) for all lanes.
+    void run(const std::function<void(int)> &body) {
+        body_ = &body;
+        for (int lane = 0; lane < kLanes; ++lane) {
+            getcontext(&lanes_[lane]);
+            stacks_[lane].resize(1 << 18);
+            lanes_[lane].uc_stack.ss_sp = stacks_[lane].data();
+            lanes_[lane].uc_stack.ss_size = stacks_[lane].size();
+            lanes_[lane].uc_link = &caller_;
+            makecontext(&lanes_[lane], &Team::enter, 0);
+            is_done_[lane] = false;
+        }
+        for (int n_done = 0; n_done == 0;) {
+            for (lane_ = 0; lane_ < kLanes; ++lane_) {
+                swapcontext(&caller_, &lanes_[lane_]);
+                n_done += is_done_[lane_];
+            }
+            if (n_done != 0 && n_done != kLanes) {
+                std::fprintf(stderr, "lanes of a group do not meet equally often\n");
+                std::abort();
+            }
+        }
+    }
+    void meet() { swapcontext(&lanes_[lane_], &caller_); }
+
+    static Team &current() {
+        static thread_local Team team;
+        return team;
+    }
+
+    double values[2][kLanes];  // of two meetings in turn: the first may still be read
+
+  private:
+    static void enter() {
+        Team &team = current();
+        (*team.body_)(team.lane_);
+        team.is_done_[team.lane_] = true;
+    }
+
+    const std::function<void(int)> *body_ = nullptr;
+    ucontext_t caller_, lanes_[kLanes];
+    std::vector<char> stacks_[kLanes];
+    bool is_done_[kLanes];
+    int lane_ = 0;
+};
+
+// What cuda/lanes.h calls a group, as one of its lanes sees it.
+struct TeamLane {
+    void *memory;
+    int lane;
+    mutable int n_sums = 0;
+
+    static constexpr int kWidth = kLanes;
+    int index() const { return lane; }
+    void meet() const { Team::current().meet(); }
+    template <typename T>
+    T sum(T value) const {
+        double *values = Team::current().values[n_sums++ % 2];
+        values[lane] = value;
+        meet();
+        T total = 0;
+        for (int other = 0; other < kLanes; ++other) {
+            total += static_cast<T>(values[other]);
+        }
+        return total;
+    }
+};
+
 template <typename F>
 void run_on_host(const F &functor, int64_t n_items, void *) {
-    std::vector<double> memory;
-    if constexpr (requires { functor.memory_bytes(); }) {
-        memory.resize(functor.memory_bytes() / sizeof(double) + 1);
-    }
-    for (int64_t item = 0; item < n_items; ++item) {
-        functor(item, Lane{memory.data()});
+    if constexpr (F::kWarp) {
+        std::vector<double> memory(1);
+        if constexpr (requires { functor.memory_bytes(); }) {
+            memory.resize(functor.memory_bytes() / sizeof(double) + 1);
+        }
+        for (int64_t item = 0; item < n_items; ++item) {
+            // NaN as float too
+            std::memset(memory.data(), 0xff, memory.size() * sizeof(double));
+            Team::current().run([&](int lane) { functor(item, TeamLane{memory.data(), lane}); });
+        }
+    } else {
+        for (int64_t item = 0; item < n_items; ++item) {
+            functor(item, Lane{nullptr});
+        }
     }
 }
 
@@ -41,10 +133,10 @@ const bool kAdded = [] {
     add_outer_sums<OnHost>();
     add_scalar_convolutions<OnHost>();
     add_couplings<OnHost>();
+    add_edges<OnHost>();
     add_equivariant_convolutions<OnHost>();
     add_gates<OnHost>();
     add_geometry<OnHost>();
-    add_edges<OnHost>();
     add_graphs<OnHost>();
     add_moments<OnHost>();
     add_radial_functions<OnHost>();

@@ -1,6 +1,8 @@
 """Operators are tested with the kernels of the CPU and with the source of those for devices."""
 
 import ctypes
+import fcntl
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -32,16 +34,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def host_groups(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The kernels for devices, compiled for the host."""
+def host_groups() -> ctypes.CDLL:
+    """The kernels for devices, compiled for the host; kept in build/ until their source changes."""
     from equicalc.core import load_library
 
     load_library()
     compiler = shutil.which("c++")
     assert compiler is not None, "building equicalc needed a C++ compiler; found no c++ in PATH"
-    library = tmp_path_factory.mktemp("groups") / "libhost_groups.so"
-    command = [compiler, "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{CSRC}"]
-    subprocess.run([*command, str(HOST_GROUPS), "-o", str(library)], check=True)
+    sources = [HOST_GROUPS, *sorted(CSRC.glob("*.h")), *sorted(CSRC.glob("cuda/*.h"))]
+    name = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    library = ROOT / "build" / "tests" / f"host_groups_{name}.so"
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with (library.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not library.exists():
+            new = library.with_suffix(".new")
+            command = [compiler, "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{CSRC}"]
+            subprocess.run([*command, str(HOST_GROUPS), "-o", str(new)], check=True)
+            new.replace(library)
     return ctypes.CDLL(str(library))
 
 
