@@ -12,11 +12,33 @@ namespace {
 
 // Lets Python implement a halo exchange (tests run several ranks in one process this way).
 struct PyHaloExchange : public HaloExchange, public py::trampoline_self_life_support {
-    torch::Tensor forward(const torch::Tensor &local, int64_t n_total) override {
-        PYBIND11_OVERRIDE_PURE(torch::Tensor, HaloExchange, forward, local, n_total);
+    // In Python: (local [n_local, width], n_total) -> [n_total, width], and
+    // (gradient [n_total, width], n_local) -> [n_local, width].
+    void forward(const torch::Tensor &rows, int64_t n_local) override {
+        const torch::Tensor all = as_matrix(rows);
+        put(call("forward", all.narrow(0, 0, n_local), rows.size(0)), rows, "forward");
     }
-    torch::Tensor reverse(const torch::Tensor &grad_total, int64_t n_local) override {
-        PYBIND11_OVERRIDE_PURE(torch::Tensor, HaloExchange, reverse, grad_total, n_local);
+    void reverse(const torch::Tensor &rows, int64_t n_local) override {
+        put(call("reverse", as_matrix(rows), n_local), rows.narrow(0, 0, n_local), "reverse");
+    }
+
+  private:
+    static torch::Tensor as_matrix(const torch::Tensor &rows) {
+        return rows.reshape({rows.size(0), c10::multiply_integers(rows.sizes().slice(1))});
+    }
+    torch::Tensor call(const char *name, const torch::Tensor &rows, int64_t count) const {
+        const py::gil_scoped_acquire gil;
+        const py::function function =
+            py::get_override(static_cast<const HaloExchange *>(this), name);
+        TORCH_CHECK(function, "a HaloExchange in Python must define ", name);
+        return function(rows, count).cast<torch::Tensor>();
+    }
+    static void put(const torch::Tensor &result, const torch::Tensor &rows, const char *name) {
+        const int64_t width = c10::multiply_integers(rows.sizes().slice(1));
+        TORCH_CHECK(result.dim() == 2 && result.size(0) == rows.size(0) && result.size(1) == width,
+                    "HaloExchange::", name, " must return a tensor of shape [", rows.size(0), ", ",
+                    width, "]");
+        rows.copy_(result.view_as(rows));
     }
 };
 
@@ -100,7 +122,16 @@ void bind_evaluator(py::module_ &module) {
             py::arg("gradient"), py::arg("exchange") = nullptr,
             py::call_guard<py::gil_scoped_release>())
         .def("variable_gradient", &Evaluator::variable_gradient, py::arg("gradient"),
-             py::arg("exchange") = nullptr, py::call_guard<py::gil_scoped_release>());
+             py::arg("exchange") = nullptr, py::call_guard<py::gil_scoped_release>())
+        .def(
+            "weighted_gradient",
+            [](Evaluator &self, const torch::Tensor &energy_weights,
+               const std::optional<torch::Tensor> &variable_weights) {
+                return self.weighted_gradient(energy_weights,
+                                              variable_weights.value_or(torch::Tensor()));
+            },
+            py::arg("energy_weights"), py::arg("variable_weights"),
+            py::call_guard<py::gil_scoped_release>());
 }
 
 void bind_graph(py::module_ &module) {

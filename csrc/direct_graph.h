@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "direct_kernels.h"
+#include "direct_packing.h"
 #include "equicalc.h"
 
 namespace equicalc::direct {
@@ -15,7 +15,7 @@ class EdgeIndex {
 
     int64_t n_local() const { return n_local_; }
     int64_t n_total() const { return n_total_; }
-    int64_t n_edges() const { return index_.size(1); }
+    int64_t n_edges() const { return vectors_.size(0); }
     const double *vectors() const { return vectors_.data_ptr<double>(); }
     int64_t receiver(int64_t edge) const { return receivers_[edge]; }
     int64_t sender(int64_t edge) const { return senders_[edge]; }
@@ -35,10 +35,12 @@ class EdgeIndex {
 
   private:
     torch::Tensor index_, vectors_, species_tensor_;  // kept alive
-    const int64_t *receivers_ = nullptr, *senders_ = nullptr, *species_ = nullptr;
+    const int32_t *receivers_ = nullptr, *senders_ = nullptr;
+    const int64_t *species_ = nullptr;
     int64_t n_local_ = 0, n_total_ = 0;
     bool ordered_by_sender_ = false;
-    std::vector<int64_t> start_, sender_start_, by_sender_, next_;
+    std::vector<int64_t> start_, sender_start_, next_;
+    Buffer<int32_t> by_sender_, copies_[2];
 };
 
 }  // namespace equicalc::direct

@@ -50,7 +50,7 @@ struct RadialTable {
 // Edge vectors, double [E, 3]; edge k of a tile is edges[k], or first + k without a list.
 struct EdgeList {
     const double *vectors;
-    const int64_t *edges;
+    const int32_t *edges;
     int64_t first, count;
 
     int64_t operator[](int64_t k) const { return edges ? edges[k] : first + k; }

@@ -16,11 +16,19 @@ using torch::Tensor;
 // What passes from one layer to the next, on local atoms and, where senders need it, on all.
 template <typename T>
 struct Between {
-    bool has_features = false;  // the next layer has a skip connection
-    Buffer<T> features, by_features, messages, by_messages;
-    Tensor exchanged, exchanged_back;  // with several ranks
-    const T *sent = nullptr;           // messages of all atoms
-    T *by_sent = nullptr;              // their gradients on local atoms, halo atoms included
+    bool has_features = false;        // the next layer has a skip connection
+    Buffer<T> features;               // of local atoms; once used, their gradients
+    Buffer<T> messages, by_messages;  // of all atoms; by_messages unless they are overwritten
+    T *by_sent = nullptr;             // gradients by messages, wherever they are
+};
+
+// Weights as the loops read them.
+struct WeightRows {
+    double energy = 1.0;
+    const double *energies = nullptr, *variables = nullptr;
+
+    double of_energy(int64_t atom) const { return energies ? energies[atom] : energy; }
+    bool without_energies() const { return energies == nullptr && energy == 0.0; }
 };
 
 template <typename T>
@@ -29,7 +37,7 @@ class NetworkOf final : public Network {
     explicit NetworkOf(const Parts &parts);
 
     ForwardResult forward(const Graph &graph, HaloExchange *exchange) override;
-    Tensor backward(double energy_factor, const Tensor &gradient, HaloExchange *exchange) override;
+    Tensor backward(const OutputWeights &weights, HaloExchange *exchange) override;
 
   private:
     // Runs body(begin, end, scratch) on all tiles of n atoms.
@@ -38,13 +46,15 @@ class NetworkOf final : public Network {
 
     void prepare(const Graph &graph, HaloExchange *exchange);
     void finish_forward(int64_t begin, int64_t end, Scratch<T> &scratch);
-    void start_backward(int64_t begin, int64_t end, double energy_factor, const double *gradient,
-                        Scratch<T> &scratch);
-    void backward_of_first(int64_t begin, int64_t end, double energy_factor, double *by_vectors,
-                           Scratch<T> &scratch);
-    void add_repulsion_gradient(const EdgeList &edges, double factor, double *by_vectors) const;
-    void exchange_forward(Between<T> &between, HaloExchange *exchange);
-    void exchange_backward(Between<T> &between, HaloExchange *exchange);
+    void start_backward(int64_t begin, int64_t end, const WeightRows &weights, Scratch<T> &scratch);
+    void backward_of_first(int64_t begin, int64_t end, const WeightRows &weights,
+                           double *by_vectors, Scratch<T> &scratch);
+    void add_repulsion_gradient(const EdgeList &edges, const WeightRows &weights,
+                                double *by_vectors) const;
+    Tensor travelling_rows(T *rows) const;
+    static T *place_for_gradients(Buffer<T> &values, Buffer<T> &beside, int64_t count, bool over);
+    const T *as_they_were(const T *values, const T *by_values, int64_t begin, int64_t end,
+                          Scratch<T> &scratch) const;
 
     int64_t feature_size() const { return n_components_ * channels_; }
     TileRows<T> feature_rows(T *features, int64_t atom) const {
@@ -68,8 +78,11 @@ class NetworkOf final : public Network {
     EdgeIndex edges_;
     std::vector<Between<T>> between_;                // n_layers - 1
     std::vector<Buffer<T>> messages_, by_messages_;  // of middle layers
-    Buffer<T> scalars_, by_scalars_, gains_, readout_outputs_;
+    // Scalars, which nothing needs after the readout, and then their gradients.
+    Buffer<T> scalars_;
+    Buffer<T> gains_, readout_outputs_;
     Tensor energies_, variables_;
+    KeptTensor energy_memory_, variable_memory_, gradient_memory_;
     std::vector<Scratch<T>> scratch_;
 };
 
@@ -142,10 +155,9 @@ UpdateRows<T> NetworkOf<T>::rows_back(int64_t gap, int64_t atom) {
         rows.messages = feature_rows(between_[gap].by_sent, atom);
     }
     if (gap < n_layers_ - 1 && between_[gap].has_features) {
-        rows.features = feature_rows(between_[gap].by_features.data(), atom);
+        rows.features = feature_rows(between_[gap].features.data(), atom);
     } else {
-        rows.scalars = {by_scalars_.data() + (atom + 1) * scalar_width_ - channels_, scalar_width_,
-                        0};
+        rows.scalars = {scalars_.data() + (atom + 1) * scalar_width_ - channels_, scalar_width_, 0};
     }
     return rows;
 }
@@ -160,13 +172,14 @@ void NetworkOf<T>::prepare(const Graph &graph, HaloExchange *exchange) {
                 "equicalc::exchange: the graph has ", n_total, " atoms but only ", n,
                 " of them have features, and no halo exchange is set. On one rank map periodic "
                 "images to their owners (n_total == n_local)");
-    energies_ = torch::empty({n}, torch::kFloat64);
-    variables_ = torch::empty({n, n_variables_}, torch::kFloat64);
+    energies_ = variables_ = Tensor();
+    energies_ = energy_memory_.get({n}, torch::kFloat64);
+    variables_ = variable_memory_.get({n, n_variables_}, torch::kFloat64);
     scalars_.ensure(n * scalar_width_);
     gains_.ensure(n * readout_.n_gains());
     readout_outputs_.ensure(n * Readout<T>::kOutputs);
     for (Between<T> &between : between_) {
-        between.messages.ensure(n * feature_size());
+        between.messages.ensure(n_total * feature_size());
         if (between.has_features) {
             between.features.ensure(n * feature_size());
         }
@@ -188,20 +201,24 @@ ForwardResult NetworkOf<T>::forward(const Graph &graph, HaloExchange *exchange) 
     });
     for (int64_t layer = 1; layer + 1 < n_layers_; ++layer) {
         Between<T> &before = between_[layer - 1];
-        exchange_forward(before, exchange);
+        if (exchange != nullptr) {
+            exchange->forward(travelling_rows(before.messages.data()), n);
+        }
         for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
             const TileRows<T> features = feature_rows(before.features.data(), begin);
-            middle_[layer - 1].forward(edges_, begin, end, before.sent,
+            middle_[layer - 1].forward(edges_, begin, end, before.messages.data(),
                                        {features.data, features.per_atom, features.per_row},
                                        messages_[layer - 1].data(), rows_out(layer, begin),
                                        scratch);
         });
     }
     if (n_layers_ > 1) {
-        exchange_forward(between_.back(), exchange);
+        if (exchange != nullptr) {
+            exchange->forward(travelling_rows(between_.back().messages.data()), n);
+        }
         for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
-            last_->forward(edges_, begin, end, between_.back().sent, scalars_.data(), scalar_width_,
-                           scratch);
+            last_->forward(edges_, begin, end, between_.back().messages.data(), scalars_.data(),
+                           scalar_width_, scratch);
             finish_forward(begin, end, scratch);
         });
     }
@@ -235,128 +252,129 @@ void NetworkOf<T>::finish_forward(int64_t begin, int64_t end, Scratch<T> &scratc
     }
 }
 
-// Rows of padded features to the tensor that travels, [n, M channels] as in the model.
+// Features of all atoms, [n_total, M, channels], without the padding.
 template <typename T>
-void NetworkOf<T>::exchange_forward(Between<T> &between, HaloExchange *exchange) {
-    const int64_t n = edges_.n_local(), n_total = edges_.n_total();
-    const int64_t width = n_components_ * n_channels_;
-    if (exchange == nullptr) {
-        between.sent = between.messages.data();
-        return;
-    }
-    const Tensor local = torch::from_blob(between.messages.data(), {n, n_components_, channels_},
-                                          c10::CppTypeToScalarType<T>::value);
-    const Tensor total = exchange->forward(
-        local.narrow(2, 0, n_channels_).reshape({n, width}).contiguous(), n_total);
-    TORCH_CHECK(
-        total.defined() && total.dim() == 2 && total.size(0) == n_total && total.size(1) == width,
-        "HaloExchange::forward must return a tensor of shape [", n_total, ", ", width, "]");
-    between.exchanged =
-        pad_last(total.reshape({n_total, n_components_, n_channels_}), channels_).contiguous();
-    between.sent = between.exchanged.template data_ptr<T>();
+Tensor NetworkOf<T>::travelling_rows(T *rows) const {
+    return torch::from_blob(rows, {edges_.n_total(), n_components_, channels_},
+                            c10::CppTypeToScalarType<T>::value)
+        .narrow(2, 0, n_channels_);
 }
 
 // ---- backward ----------------------------------------------------------------------------------
 
+// Over the values themselves, or beside them.
 template <typename T>
-void NetworkOf<T>::exchange_backward(Between<T> &between, HaloExchange *exchange) {
-    const int64_t n = edges_.n_local(), n_total = edges_.n_total();
-    const int64_t width = n_components_ * n_channels_;
-    if (exchange == nullptr) {
-        between.by_sent = between.by_messages.data();
-        return;
+T *NetworkOf<T>::place_for_gradients(Buffer<T> &values, Buffer<T> &beside, int64_t count,
+                                     bool over) {
+    return over ? values.data() : beside.ensure(count);
+}
+
+// Values of the atoms of a tile, to be read at the places of these atoms: a copy where their
+// gradients are about to be written over them.
+template <typename T>
+const T *NetworkOf<T>::as_they_were(const T *values, const T *by_values, int64_t begin, int64_t end,
+                                    Scratch<T> &scratch) const {
+    if (values != by_values) {
+        return values;
     }
-    const Tensor total =
-        torch::from_blob(between.by_messages.data(), {n_total, n_components_, channels_},
-                         c10::CppTypeToScalarType<T>::value);
-    const Tensor local = exchange->reverse(
-        total.narrow(2, 0, n_channels_).reshape({n_total, width}).contiguous(), n);
-    TORCH_CHECK(local.defined() && local.dim() == 2 && local.size(0) == n && local.size(1) == width,
-                "HaloExchange::reverse must return a tensor of shape [", n, ", ", width, "]");
-    between.exchanged_back =
-        pad_last(local.reshape({n, n_components_, n_channels_}), channels_).contiguous();
-    between.by_sent = between.exchanged_back.template data_ptr<T>();
+    T *copy = scratch.powers.ensure(kTile * feature_size());
+    std::copy_n(values + begin * feature_size(), (end - begin) * feature_size(), copy);
+    return copy - begin * feature_size();
 }
 
 template <typename T>
-Tensor NetworkOf<T>::backward(double energy_factor, const Tensor &gradient,
-                              HaloExchange *exchange) {
+Tensor NetworkOf<T>::backward(const OutputWeights &weights, HaloExchange *exchange) {
     const int64_t n = edges_.n_local(), n_total = edges_.n_total();
-    Tensor result = torch::empty({edges_.n_edges(), 3}, torch::kFloat64);
+    const Tensor result = gradient_memory_.get({edges_.n_edges(), 3}, torch::kFloat64);
     double *by_vectors = result.data_ptr<double>();
-    const Tensor by_variables =
-        gradient.defined() ? gradient.to(torch::kFloat64).contiguous() : Tensor();
-    const double *variables = gradient.defined() ? by_variables.data_ptr<double>() : nullptr;
-    by_scalars_.ensure(n * scalar_width_);
+    const auto in_double = [](const Tensor &values) {
+        return values.defined() ? values.to(torch::kFloat64).contiguous() : values;
+    };
+    const auto data_of = [](const Tensor &values) {
+        return values.defined() ? values.data_ptr<double>() : nullptr;
+    };
+    const Tensor energies = in_double(weights.energies), variables = in_double(weights.variables);
+    const WeightRows rows{weights.energy, data_of(energies), data_of(variables)};
     for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
-        start_backward(begin, end, energy_factor, variables, scratch);
+        start_backward(begin, end, rows, scratch);
         if (n_layers_ == 1) {
-            backward_of_first(begin, end, energy_factor, by_vectors, scratch);
+            backward_of_first(begin, end, rows, by_vectors, scratch);
         }
     });
     if (n_layers_ == 1) {
         return result;
     }
     edges_.order_by_sender();
+    const bool over = weights.is_last;
+    const auto place_of = [&](Between<T> &between) {
+        between.by_sent = place_for_gradients(between.messages, between.by_messages,
+                                              n_total * feature_size(), over);
+    };
     Between<T> &after = between_.back();
-    after.by_messages.ensure(n_total * feature_size());
+    place_of(after);
     for_tiles(n_total, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
-        last_->backward_on_senders(edges_, begin, end, after.sent, by_scalars_.data(),
-                                   scalar_width_, after.by_messages.data(), by_vectors, scratch);
+        const T *x = as_they_were(after.messages.data(), after.by_sent, begin, end, scratch);
+        last_->backward_on_senders(edges_, begin, end, x, scalars_.data(), scalar_width_,
+                                   after.by_sent, by_vectors, scratch);
     });
-    exchange_backward(after, exchange);
+    if (exchange != nullptr) {
+        exchange->reverse(travelling_rows(after.by_sent), n);
+    }
     for (int64_t layer = n_layers_ - 2; layer > 0; --layer) {
         Between<T> &before = between_[layer - 1];
-        T *by_messages = by_messages_[layer - 1].ensure(n * feature_size());
-        before.by_features.ensure(n * feature_size());
-        before.by_messages.ensure(n_total * feature_size());
+        place_of(before);
+        T *by_messages = place_for_gradients(messages_[layer - 1], by_messages_[layer - 1],
+                                             n * feature_size(), over);
         for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
             middle_[layer - 1].backward_on_atoms(
                 edges_, begin, end, messages_[layer - 1].data(), rows_back(layer, begin),
-                by_messages, feature_rows(before.by_features.data(), begin), scratch);
+                by_messages, feature_rows(before.features.data(), begin), scratch);
         });
         for_tiles(n_total, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
-            middle_[layer - 1].backward_on_senders(edges_, begin, end, before.sent, by_messages,
-                                                   before.by_messages.data(), by_vectors, scratch);
+            const T *x = as_they_were(before.messages.data(), before.by_sent, begin, end, scratch);
+            middle_[layer - 1].backward_on_senders(edges_, begin, end, x, by_messages,
+                                                   before.by_sent, by_vectors, scratch);
         });
-        exchange_backward(before, exchange);
+        if (exchange != nullptr) {
+            exchange->reverse(travelling_rows(before.by_sent), n);
+        }
     }
     for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
-        backward_of_first(begin, end, energy_factor, by_vectors, scratch);
+        backward_of_first(begin, end, rows, by_vectors, scratch);
     });
     return result;
 }
 
 template <typename T>
-void NetworkOf<T>::start_backward(int64_t begin, int64_t end, double energy_factor,
-                                  const double *gradient, Scratch<T> &scratch) {
+void NetworkOf<T>::start_backward(int64_t begin, int64_t end, const WeightRows &weights,
+                                  Scratch<T> &scratch) {
     constexpr int64_t kOutputs = Readout<T>::kOutputs;
     T *by_outputs = scratch.by_hidden.ensure(kTile * kOutputs);
     std::fill_n(by_outputs, kTile * kOutputs, T(0));
     for (int64_t i = begin; i < end; ++i) {
         const T *found = readout_outputs_.data() + i * kOutputs;
-        const Outputs by =
-            outputs_.gradient(edges_.species(i), {found[0], found[1], found[2]}, energy_factor,
-                              gradient ? gradient + i * n_variables_ : nullptr);
+        const Outputs by = outputs_.gradient(
+            edges_.species(i), {found[0], found[1], found[2]}, weights.of_energy(i),
+            weights.variables ? weights.variables + i * n_variables_ : nullptr);
         for (int64_t k = 0; k < outputs_.n_outputs(); ++k) {
             by_outputs[(i - begin) * kOutputs + k] = T(by[k]);
         }
     }
     readout_.differentiate(end - begin, by_outputs, gains_.data() + begin * readout_.n_gains(),
-                           by_scalars_.data() + begin * scalar_width_, scratch);
+                           scalars_.data() + begin * scalar_width_, scratch);
 }
 
 template <typename T>
-void NetworkOf<T>::backward_of_first(int64_t begin, int64_t end, double energy_factor,
+void NetworkOf<T>::backward_of_first(int64_t begin, int64_t end, const WeightRows &weights,
                                      double *by_vectors, Scratch<T> &scratch) {
     first_->backward(edges_, begin, end, rows_back(0, begin), by_vectors, n_layers_ > 1, scratch);
-    if (energy_factor != 0.0) {
-        add_repulsion_gradient(edges_.of_receivers(begin, end), energy_factor, by_vectors);
+    if (!weights.without_energies()) {
+        add_repulsion_gradient(edges_.of_receivers(begin, end), weights, by_vectors);
     }
 }
 
 template <typename T>
-void NetworkOf<T>::add_repulsion_gradient(const EdgeList &list, double factor,
+void NetworkOf<T>::add_repulsion_gradient(const EdgeList &list, const WeightRows &weights,
                                           double *by_vectors) const {
     for (int64_t k = 0; k < list.count; ++k) {
         const int64_t e = list[k];
@@ -366,10 +384,11 @@ void NetworkOf<T>::add_repulsion_gradient(const EdgeList &list, double factor,
             continue;
         }
         const double distance = std::sqrt(squared);
-        const double slope = repulsion_.half_energy(edges_.species(edges_.receiver(e)),
+        const int64_t i = edges_.receiver(e);
+        const double slope = repulsion_.half_energy(edges_.species(i),
                                                     edges_.species(edges_.sender(e)), distance)[1];
         for (int axis = 0; axis < 3; ++axis) {
-            by_vectors[3 * e + axis] += factor * slope * r[axis] / distance;
+            by_vectors[3 * e + axis] += weights.of_energy(i) * slope * r[axis] / distance;
         }
     }
 }

@@ -12,16 +12,24 @@
 
 namespace equicalc::direct {
 
+// Weights of the outputs in a sum that is differentiated.
+struct OutputWeights {
+    double energy = 1.0;      // of every e_i, where there are no
+    torch::Tensor energies;   // float64 [n_local], or undefined
+    torch::Tensor variables;  // float64 [n_local, K], or undefined: zeros
+    bool is_last = false;     // no other sum of this forward pass will be asked for
+};
+
 class Network {
   public:
     virtual ~Network() = default;
     static std::unique_ptr<Network> make(const Parts &parts, torch::ScalarType dtype);
 
     virtual ForwardResult forward(const Graph &graph, HaloExchange *exchange) = 0;
-    // dE/d(edge vectors), float64 [E, 3], of energy_factor sum e_i + sum gradient_ik variable_ik;
-    // gradient: float64 [n_local, K], or undefined. May be called again for the same forward pass.
-    virtual torch::Tensor backward(double energy_factor, const torch::Tensor &gradient,
-                                   HaloExchange *exchange) = 0;
+    // Gradient by the edge vectors, float64 [E, 3], of the sum of the outputs with these weights.
+    // May be called again for the same forward pass, until one is the last: it writes gradients by
+    // features over the features and takes half the memory.
+    virtual torch::Tensor backward(const OutputWeights &weights, HaloExchange *exchange) = 0;
 };
 
 }  // namespace equicalc::direct

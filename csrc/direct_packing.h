@@ -9,6 +9,7 @@
 
 #include "direct_kernels.h"
 #include "direct_parts.h"
+#include "kept_memory.h"
 
 namespace equicalc::direct {
 
@@ -26,12 +27,14 @@ class Buffer {
     T *ensure(int64_t count) {
         if (count > capacity_) {
             data_.reset();  // first, so that old and new are never there together
-            void *memory = std::aligned_alloc(64, round_up(count * int64_t(sizeof(T)), 64));
+            capacity_ = 0;
+            const int64_t room = with_room(count);
+            void *memory = std::aligned_alloc(64, round_up(room * int64_t(sizeof(T)), 64));
             if (memory == nullptr) {
                 throw std::bad_alloc();
             }
             data_.reset(static_cast<T *>(memory));
-            capacity_ = count;
+            capacity_ = room;
         }
         return data_.get();
     }

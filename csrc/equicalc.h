@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "kept_memory.h"
+
 namespace equicalc {
 
 namespace direct {
@@ -43,26 +45,25 @@ class ModelFileError : public Error {
 
 // How node features reach the halo atoms of a rank; implemented by front ends with several ranks.
 // Rows 0..n_local-1 are owned by this rank, rows n_local..n_total-1 are copies of atoms of others.
-// Both calls are collective: every rank makes them in the same order, also with no atoms.
+// Both calls are collective: every rank makes them in the same order, also with no atoms. They work
+// in place on [n_total, width] or [n_total, groups, width], numbers of a group side by side.
 struct HaloExchange {
     virtual ~HaloExchange() = default;
-    // local [n_local, width] -> [n_total, width]; halo rows filled with their owners' values.
-    virtual torch::Tensor forward(const torch::Tensor &local, int64_t n_total) = 0;
-    // grad of total [n_total, width] -> [n_local, width]; halo rows added to their owners.
-    virtual torch::Tensor reverse(const torch::Tensor &grad_total, int64_t n_local) = 0;
+    // Fills the halo rows with the values of their owners.
+    virtual void forward(const torch::Tensor &rows, int64_t n_local) = 0;
+    // Adds the halo rows, of a gradient, to those of their owners.
+    virtual void reverse(const torch::Tensor &rows, int64_t n_local) = 0;
 };
 
-// Makes `exchange` the one that the torch operator equicalc::exchange uses on this thread, until
-// the end of the scope. nullptr means a single rank: the operator is then the identity.
+// Makes `exchange` the one that the torch operator equicalc::exchange uses on this thread, and on
+// threads on which autograd runs what is started here, until the end of the scope. nullptr means a
+// single rank: the operator is then the identity.
 class ExchangeScope {
   public:
     explicit ExchangeScope(HaloExchange *exchange);
     ~ExchangeScope();
     ExchangeScope(const ExchangeScope &) = delete;
     ExchangeScope &operator=(const ExchangeScope &) = delete;
-
-  private:
-    HaloExchange *previous_;
 };
 
 // ---- the model file ----------------------------------------------------------------------------
@@ -132,12 +133,16 @@ class Model {
 
 // ---- evaluation --------------------------------------------------------------------------------
 
+// On the CPU, or on the device of the model.
 struct Graph {
     torch::Tensor species;  // int64 [n_total], index into ModelInfo::elements
-    torch::Tensor
-        edge_index;  // int64 [2, E]; row 0 receivers (< n_local, ascending), row 1 senders
+    // int32 or int64 [2, E]; row 0 receivers (< n_local, ascending), row 1 senders
+    torch::Tensor edge_index;
     torch::Tensor edge_vectors;  // float64 [E, 3], r_sender - r_receiver, angstrom
     int64_t n_local = 0;
+
+    // All of it on the CPU.
+    Graph on_host() const { return {species.cpu(), edge_index.cpu(), edge_vectors.cpu(), n_local}; }
 };
 
 struct ForwardResult {        // float64 on the CPU
@@ -155,8 +160,8 @@ class Evaluator {
     ForwardResult forward(const Graph &graph, HaloExchange *exchange = nullptr);
 
     // Gradient of sum_i e_i + sum_ik gradient_ik * variable_ik with respect to the edge vectors,
-    // float64 [E, 3] on the CPU. gradient: float64 [n_local, K], dE/d(variable), or undefined for
-    // a model without charges.
+    // float64 [E, 3] on the device of the graph. gradient: float64 [n_local, K], dE/d(variable), or
+    // undefined for a model without charges.
     torch::Tensor backward(const torch::Tensor &gradient, HaloExchange *exchange = nullptr);
 
     // dE/d(edge vectors) of sum gradient_ik * variable_ik alone, without the energies; keeps the
@@ -164,17 +169,30 @@ class Evaluator {
     torch::Tensor variable_gradient(const torch::Tensor &gradient,
                                     HaloExchange *exchange = nullptr);
 
+    // The same of sum_i energy_weight_i e_i + sum_ik variable_weight_ik variable_ik, for graphs in
+    // which only some rows count and for moments of the energies of atoms; keeps the graph for
+    // further calls, until release(). Weights: float64 [n_local], and [n_local, K] or undefined.
+    torch::Tensor weighted_gradient(const torch::Tensor &energy_weights,
+                                    const torch::Tensor &variable_weights,
+                                    HaloExchange *exchange = nullptr);
+    void release();
+
     const std::shared_ptr<Model> &model() const { return model_; }
     // Whether the network is evaluated without its scripted module.
     bool is_direct() const { return direct_ != nullptr; }
 
   private:
     void check_backward(const torch::Tensor &gradient) const;
+    torch::Tensor scripted_gradient(const torch::Tensor &energy_weights,
+                                    const torch::Tensor &variable_weights, bool keep,
+                                    HaloExchange *exchange);
+    torch::Tensor on_graph_device(const torch::Tensor &gradient) const;
 
     std::shared_ptr<Model> model_;
     std::shared_ptr<direct::Network> direct_;  // null: through the scripted module
     bool is_evaluated_ = false;                // a forward pass waits for its backward pass
     int64_t n_local_ = 0;
+    torch::Device graph_device_ = torch::kCPU;
     torch::Tensor edge_vectors_, energies_, variables_;  // of the last forward, with graph
 };
 
@@ -182,7 +200,7 @@ class Evaluator {
 // ------------------------------
 
 struct Edges {
-    torch::Tensor index;    // int64 [2, E]
+    torch::Tensor index;    // int64 (or int32) [2, E]
     torch::Tensor vectors;  // float64 [E, 3], angstrom
 };
 
@@ -201,5 +219,16 @@ struct EdgeForces {
 // Forces and virials from dE/d(edge vectors): F_i += g, F_j -= g for edge i <- j with gradient g.
 EdgeForces scatter_edges(const Edges &edges, const torch::Tensor &edge_gradients, int64_t n_local,
                          int64_t n_total);
+
+// The same with memory that is kept from call to call, for long runs.
+class EdgeScatter {
+  public:
+    // Without atom virials these are undefined in the result.
+    EdgeForces sum(const Edges &edges, const torch::Tensor &edge_gradients, int64_t n_local,
+                   int64_t n_total, bool with_atom_virials);
+
+  private:
+    KeptTensor forces_, atom_virials_;
+};
 
 }  // namespace equicalc

@@ -20,8 +20,8 @@ void check_graph(const Graph &graph) {
     require(species.defined() && species.dim() == 1 && species.scalar_type() == torch::kInt64,
             "species must be int64 [n_total]");
     require(index.defined() && index.dim() == 2 && index.size(0) == 2 &&
-                index.scalar_type() == torch::kInt64,
-            "edge_index must be int64 [2, E]");
+                (index.scalar_type() == torch::kInt64 || index.scalar_type() == torch::kInt32),
+            "edge_index must be int32 or int64 [2, E]");
     require(vectors.defined() && vectors.dim() == 2 && vectors.size(1) == 3 &&
                 vectors.scalar_type() == torch::kFloat64,
             "edge_vectors must be float64 [E, 3]");
@@ -56,8 +56,9 @@ Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {
 ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
     check_graph(graph);
     return with_plain_errors("the forward pass", [&] {
-        is_evaluated_ = false;
+        release();  // first: the next step may use its memory
         n_local_ = graph.n_local;
+        graph_device_ = graph.edge_vectors.device();
         if (direct_) {
             const ForwardResult result = direct_->forward(graph, exchange);
             variables_ = result.variables;
@@ -72,14 +73,14 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
         torch::jit::Module &network = model_->network().module;
 
         const torch::Tensor species = graph.species.to(options.device);
+        const torch::Tensor edge_index =
+            graph.edge_index.to(options.device, torch::kInt64).contiguous();
         edge_vectors_ =
             graph.edge_vectors.detach()
                 .to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true)
                 .requires_grad_(true);
         const auto outputs =
-            network
-                .get_method("raw_outputs")(
-                    {species, edge_vectors_, graph.edge_index.to(options.device), n_local_})
+            network.get_method("raw_outputs")({species, edge_vectors_, edge_index, n_local_})
                 .toTuple();
         energies_ = outputs->elements().at(0).toTensor();
         variables_ = outputs->elements().at(1).toTensor();
@@ -107,46 +108,66 @@ void Evaluator::check_backward(const torch::Tensor &gradient) const {
     }
 }
 
+torch::Tensor Evaluator::on_graph_device(const torch::Tensor &gradient) const {
+    return gradient.detach().to(graph_device_, torch::kFloat64).contiguous();
+}
+
 torch::Tensor Evaluator::backward(const torch::Tensor &gradient, HaloExchange *exchange) {
     check_backward(gradient);
     return with_plain_errors("the backward pass", [&] {
         is_evaluated_ = false;  // the graph is used up
         if (direct_) {
-            return direct_->backward(1.0, gradient, exchange);
+            return direct_->backward({1.0, {}, gradient, true}, exchange);
         }
-        const ExchangeScope scope(exchange);
-        const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
-        torch::autograd::variable_list outputs{energies_};
-        torch::autograd::variable_list gradients{torch::ones_like(energies_)};
-        // A network may have constant charges: they then contribute nothing here.
-        if (gradient.defined() && variables_.requires_grad()) {
-            outputs.push_back(variables_);
-            gradients.push_back(gradient.detach().to(variables_.options().requires_grad(false)));
-        }
-        const torch::autograd::variable_list result =
-            torch::autograd::grad(outputs, {edge_vectors_}, gradients);
+        const torch::Tensor result =
+            scripted_gradient(torch::ones_like(energies_), gradient, false, exchange);
         edge_vectors_ = energies_ = variables_ = torch::Tensor();
-        return to_host(result.at(0));
+        return result;
     });
 }
 
 torch::Tensor Evaluator::variable_gradient(const torch::Tensor &gradient, HaloExchange *exchange) {
     check_backward(gradient);
     return with_plain_errors("the backward pass", [&] {
-        if (direct_) {
-            return direct_->backward(0.0, gradient, exchange);
-        }
-        const ExchangeScope scope(exchange);
-        const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
-        if (!variables_.requires_grad()) {
-            return to_host(torch::zeros_like(edge_vectors_));
-        }
-        const torch::autograd::variable_list result =
-            torch::autograd::grad({variables_}, {edge_vectors_},
-                                  {gradient.detach().to(variables_.options().requires_grad(false))},
-                                  /*retain_graph=*/true);
-        return to_host(result.at(0));
+        return direct_ ? direct_->backward({0.0, {}, gradient}, exchange)
+                       : scripted_gradient({}, gradient, true, exchange);
     });
+}
+
+torch::Tensor Evaluator::weighted_gradient(const torch::Tensor &energy_weights,
+                                           const torch::Tensor &variable_weights,
+                                           HaloExchange *exchange) {
+    check_backward(variable_weights);
+    return with_plain_errors("the backward pass", [&] {
+        return direct_ ? direct_->backward({0.0, energy_weights, variable_weights}, exchange)
+                       : scripted_gradient(energy_weights, variable_weights, true, exchange);
+    });
+}
+
+torch::Tensor Evaluator::scripted_gradient(const torch::Tensor &energy_weights,
+                                           const torch::Tensor &variable_weights, bool keep,
+                                           HaloExchange *exchange) {
+    const ExchangeScope scope(exchange);
+    const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
+    torch::autograd::variable_list outputs, weights;
+    const auto add = [&](const torch::Tensor &output, const torch::Tensor &weight) {
+        // A network may have constant charges: they contribute nothing here.
+        if (weight.defined() && output.requires_grad()) {
+            outputs.push_back(output);
+            weights.push_back(weight.detach().to(output.options().requires_grad(false)));
+        }
+    };
+    add(energies_, energy_weights);
+    add(variables_, variable_weights);
+    if (outputs.empty()) {
+        return on_graph_device(torch::zeros_like(edge_vectors_));
+    }
+    return on_graph_device(torch::autograd::grad(outputs, {edge_vectors_}, weights, keep).at(0));
+}
+
+void Evaluator::release() {
+    is_evaluated_ = false;
+    edge_vectors_ = energies_ = variables_ = torch::Tensor();
 }
 
 }  // namespace equicalc

@@ -2,14 +2,30 @@
 // atoms. The network calls it between layers and needs to know nothing about ranks.
 #include "equicalc.h"
 
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+
+#include <string_view>
 
 namespace equicalc {
 namespace {
 
-// One per thread: several evaluators (one per rank in a test) may run side by side in a process.
-thread_local HaloExchange *current_exchange = nullptr;
+constexpr std::string_view kKindName = "equicalc halo exchange";
+const c10::DebugInfoKind kKind(&kKindName);
+
+// Torch carries such information to the threads on which it runs a backward pass. One per thread:
+// several evaluators (one per rank in a test) may run side by side in a process.
+struct CurrentExchange : public c10::DebugInfoBase {
+    explicit CurrentExchange(HaloExchange *value) : exchange(value) {}
+    HaloExchange *exchange;
+};
+
+HaloExchange *current_exchange() {
+    const auto *current =
+        static_cast<const CurrentExchange *>(c10::ThreadLocalDebugInfo::get(kKind));
+    return current != nullptr ? current->exchange : nullptr;
+}
 
 void require_single_rank(int64_t n_local, int64_t n_total) {
     TORCH_CHECK(n_local == n_total, "equicalc::exchange: the graph has ", n_total,
@@ -19,11 +35,9 @@ void require_single_rank(int64_t n_local, int64_t n_total) {
                 "a HaloExchange to Evaluator::forward and Evaluator::backward.");
 }
 
-// Features of any shape travel as rows of numbers.
+// Features of any shape travel as rows of numbers: the same memory.
 torch::Tensor as_rows(const torch::Tensor &h) {
-    const int64_t width =
-        h.numel() == 0 ? c10::multiply_integers(h.sizes().slice(1)) : h.numel() / h.size(0);
-    return h.reshape({h.size(0), width}).contiguous();
+    return h.view({h.size(0), c10::multiply_integers(h.sizes().slice(1))});
 }
 
 std::vector<int64_t> with_rows(const torch::Tensor &h, int64_t rows) {
@@ -32,32 +46,24 @@ std::vector<int64_t> with_rows(const torch::Tensor &h, int64_t rows) {
     return shape;
 }
 
-torch::Tensor checked(const torch::Tensor &result, int64_t rows, int64_t width, const char *what) {
-    TORCH_CHECK(
-        result.defined() && result.dim() == 2 && result.size(0) == rows && result.size(1) == width,
-        "HaloExchange::", what, " must return a tensor of shape [", rows, ", ", width, "]");
-    return result;
-}
-
 torch::Tensor exchange_forward(const torch::Tensor &h, int64_t n_total) {
-    if (current_exchange == nullptr) {
+    if (current_exchange() == nullptr) {
         require_single_rank(h.size(0), n_total);
         return h;
     }
-    const torch::Tensor rows = as_rows(h);
-    return checked(current_exchange->forward(rows, n_total), n_total, rows.size(1), "forward")
-        .view(with_rows(h, n_total));
+    const torch::Tensor total = torch::empty(with_rows(h, n_total), h.options());
+    total.narrow(0, 0, h.size(0)).copy_(h);
+    current_exchange()->forward(as_rows(total), h.size(0));
+    return total;
 }
 
 torch::Tensor exchange_reverse(const torch::Tensor &grad_total, int64_t n_local) {
-    // On CUDA autograd runs on threads of its own, where no exchange is set: that ends here too.
-    TORCH_CHECK(current_exchange != nullptr,
+    TORCH_CHECK(current_exchange() != nullptr,
                 "equicalc::exchange: the backward pass reached a halo exchange on a thread without "
-                "one. Call Evaluator::backward with the HaloExchange of the forward call; several "
-                "ranks are supported on the CPU only.");
-    const torch::Tensor rows = as_rows(grad_total);
-    return checked(current_exchange->reverse(rows, n_local), n_local, rows.size(1), "reverse")
-        .view(with_rows(grad_total, n_local));
+                "one. Call Evaluator::backward with the HaloExchange of the forward call");
+    const torch::Tensor sum = grad_total.clone(torch::MemoryFormat::Contiguous);
+    current_exchange()->reverse(as_rows(sum), n_local);
+    return sum.narrow(0, 0, n_local);
 }
 
 struct ExchangeFunction : public torch::autograd::Function<ExchangeFunction> {
@@ -84,7 +90,7 @@ torch::Tensor exchange_autograd(const torch::Tensor &h, int64_t n_total) {
     if (h.is_meta()) {
         return exchange_meta(h, n_total);
     }
-    if (current_exchange == nullptr) {  // identity, differentiable to any order
+    if (current_exchange() == nullptr) {  // identity, differentiable to any order
         require_single_rank(h.size(0), n_total);
         return h;
     }
@@ -93,11 +99,11 @@ torch::Tensor exchange_autograd(const torch::Tensor &h, int64_t n_total) {
 
 }  // namespace
 
-ExchangeScope::ExchangeScope(HaloExchange *exchange) : previous_(current_exchange) {
-    current_exchange = exchange;
+ExchangeScope::ExchangeScope(HaloExchange *exchange) {
+    c10::ThreadLocalDebugInfo::_push(kKind, std::make_shared<CurrentExchange>(exchange));
 }
 
-ExchangeScope::~ExchangeScope() { current_exchange = previous_; }
+ExchangeScope::~ExchangeScope() { c10::ThreadLocalDebugInfo::_pop(kKind); }
 
 }  // namespace equicalc
 

@@ -42,6 +42,47 @@ struct Candidates {
     }
 };
 
+// Serial: some ten operations per edge against some ten thousand in the network.
+template <typename Index>
+void add_edges(const Index *receivers, const Index *senders, const torch::Tensor &vectors,
+               const torch::Tensor &gradients, int64_t n_local, int64_t n_total,
+               EdgeForces &result) {
+    const double *r = vectors.data_ptr<double>(), *g = gradients.data_ptr<double>();
+    double *force = result.forces.data_ptr<double>(), *total = result.virial.data_ptr<double>();
+    double *of_atoms =
+        result.atom_virials.defined() ? result.atom_virials.data_ptr<double>() : nullptr;
+    std::fill_n(force, 3 * n_total, 0.0);
+    std::fill_n(total, 9, 0.0);
+    if (of_atoms != nullptr) {
+        std::fill_n(of_atoms, 9 * n_local, 0.0);
+    }
+    double of_receiver[9] = {};
+    const auto add_virial = [&](int64_t receiver) {
+        for (int64_t k = 0; k < 9; ++k) {
+            total[k] += of_receiver[k];
+            if (of_atoms != nullptr) {
+                of_atoms[9 * receiver + k] += of_receiver[k];
+            }
+            of_receiver[k] = 0.0;
+        }
+    };
+    for (int64_t e = 0; e < vectors.size(0); ++e) {
+        const int64_t i = receivers[e], j = senders[e];
+        require(i >= 0 && i < n_local && j >= 0 && j < n_total,
+                "an edge names an atom out of range");
+        for (int64_t x = 0; x < 3; ++x) {
+            force[3 * i + x] += g[3 * e + x];
+            force[3 * j + x] -= g[3 * e + x];
+            for (int64_t y = 0; y < 3; ++y) {
+                of_receiver[3 * x + y] -= r[3 * e + x] * g[3 * e + y];
+            }
+        }
+        if (e + 1 == vectors.size(0) || receivers[e + 1] != i) {
+            add_virial(i);
+        }
+    }
+}
+
 }  // namespace
 
 Edges select_edges(const torch::Tensor &positions, const torch::Tensor &cell,
@@ -110,36 +151,34 @@ Edges select_edges(const torch::Tensor &positions, const torch::Tensor &cell,
 
 EdgeForces scatter_edges(const Edges &edges, const torch::Tensor &edge_gradients, int64_t n_local,
                          int64_t n_total) {
+    return EdgeScatter().sum(edges, edge_gradients, n_local, n_total, true);
+}
+
+EdgeForces EdgeScatter::sum(const Edges &edges, const torch::Tensor &edge_gradients,
+                            int64_t n_local, int64_t n_total, bool with_atom_virials) {
     const int64_t count = edges.index.size(1);
     require(
         edge_gradients.dim() == 2 && edge_gradients.size(0) == count && edge_gradients.size(1) == 3,
         "edge gradients must be [E, 3], one row per edge");
-    const torch::Tensor index = edges.index.contiguous();
+    EdgeForces result{forces_.get({n_total, 3}, torch::kFloat64),
+                      torch::empty({3, 3}, torch::kFloat64), torch::Tensor()};
+    if (with_atom_virials) {
+        result.atom_virials = atom_virials_.get({n_local, 3, 3}, torch::kFloat64);
+    }
     const torch::Tensor vectors = host_double(edges.vectors);
     const torch::Tensor gradients = host_double(edge_gradients);
-    EdgeForces result{torch::zeros({n_total, 3}, torch::kFloat64), torch::Tensor(),
-                      torch::zeros({n_local, 3, 3}, torch::kFloat64)};
-    const int64_t *receivers = index.data_ptr<int64_t>();
-    const int64_t *senders = receivers + count;
-    const double *r = vectors.data_ptr<double>();
-    const double *g = gradients.data_ptr<double>();
-    double *force = result.forces.data_ptr<double>();
-    double *virial = result.atom_virials.data_ptr<double>();
-    // Serial: some ten operations per edge against some ten thousand in the network.
-    for (int64_t e = 0; e < count; ++e) {
-        const int64_t i = receivers[e];
-        const int64_t j = senders[e];
-        require(i >= 0 && i < n_local && j >= 0 && j < n_total,
-                "an edge names an atom out of range");
-        for (int64_t x = 0; x < 3; ++x) {
-            force[3 * i + x] += g[3 * e + x];
-            force[3 * j + x] -= g[3 * e + x];
-            for (int64_t y = 0; y < 3; ++y) {
-                virial[9 * i + 3 * x + y] -= r[3 * e + x] * g[3 * e + y];
-            }
-        }
+    const auto scatter = [&](auto number) {
+        typedef decltype(number) Index;
+        const torch::Tensor receivers = edges.index.select(0, 0).contiguous();
+        const torch::Tensor senders = edges.index.select(0, 1).contiguous();
+        add_edges(receivers.data_ptr<Index>(), senders.data_ptr<Index>(), vectors, gradients,
+                  n_local, n_total, result);
+    };
+    if (edges.index.scalar_type() == torch::kInt32) {
+        scatter(int32_t());
+    } else {
+        scatter(int64_t());
     }
-    result.virial = result.atom_virials.sum(0);
     return result;
 }
 

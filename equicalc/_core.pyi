@@ -52,6 +52,9 @@ class Evaluator:
     def backward(
         self, charge_gradient: Tensor | None, exchange: HaloExchange | None = None
     ) -> Tensor: ...
+    def weighted_gradient(
+        self, energy_weights: Tensor, variable_weights: Tensor | None
+    ) -> Tensor: ...
 
 def select_edges(
     positions: Tensor, cell: Tensor, candidates: Tensor, shifts: Tensor, cutoff: float

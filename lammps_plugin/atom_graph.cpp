@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
@@ -120,44 +119,58 @@ void AtomGraph::check_positions() const {
     }
 }
 
-equicalc::Graph AtomGraph::build(const LAMMPS_NS::NeighList &list) const {
-    check_positions();
+template <typename Use>
+void AtomGraph::for_edges_of(const LAMMPS_NS::NeighList &list, int64_t row, const Use &use) const {
     const double *const *x = atom->x;
-    int64_t capacity = 0;
-    for (int64_t row = 0; row < n_receivers_; ++row) {
-        capacity += list.numneigh[atom_of_row_[row]];
-    }
-    std::vector<int64_t> receivers, senders;
-    std::vector<double> vectors;
-    receivers.reserve(capacity);
-    senders.reserve(capacity);
-    vectors.reserve(3 * capacity);
-    for (int64_t row = 0; row < n_receivers_; ++row) {
-        const int i = atom_of_row_[row];
-        for (int k = 0; k < list.numneigh[i]; ++k) {
-            const int j = list.firstneigh[i][k] & NEIGHMASK;
-            const double d[3] = {angstrom_ * (x[j][0] - x[i][0]), angstrom_ * (x[j][1] - x[i][1]),
-                                 angstrom_ * (x[j][2] - x[i][2])};
-            if (row_of_atom_[j] >= 0 && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff_squared_) {
-                receivers.push_back(row);
-                senders.push_back(row_of_atom_[j]);
-                vectors.insert(vectors.end(), d, d + 3);
-            }
+    const int i = atom_of_row_[row];
+    for (int k = 0; k < list.numneigh[i]; ++k) {
+        const int j = list.firstneigh[i][k] & NEIGHMASK;
+        const double d[3] = {angstrom_ * (x[j][0] - x[i][0]), angstrom_ * (x[j][1] - x[i][1]),
+                             angstrom_ * (x[j][2] - x[i][2])};
+        if (row_of_atom_[j] >= 0 && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff_squared_) {
+            use(row, row_of_atom_[j], d);
         }
     }
-    const auto n_edges = static_cast<int64_t>(receivers.size());
+}
+
+void AtomGraph::Edges::make_room(int64_t more) {
+    if (count + more > capacity) {
+        const int64_t larger = equicalc::with_room(count + more);
+        std::vector<int32_t> moved(2 * larger);
+        std::copy_n(index.begin(), count, moved.begin());
+        std::copy_n(index.begin() + capacity, count, moved.begin() + larger);
+        index.swap(moved);
+        vectors.resize(3 * larger);
+        capacity = larger;
+    }
+}
+
+equicalc::Graph AtomGraph::build(const LAMMPS_NS::NeighList &list) {
+    if (edges_.capacity == 0) {  // at once, so that nothing has to move while it grows
+        int64_t count = 0;
+        for (int64_t row = 0; row < n_receivers_; ++row) {
+            for_edges_of(list, row, [&](int64_t, int, const double *) { ++count; });
+        }
+        edges_.make_room(count);
+    }
+    edges_.count = 0;
+    for (int64_t row = 0; row < n_receivers_; ++row) {
+        edges_.make_room(list.numneigh[atom_of_row_[row]]);
+        int64_t &e = edges_.count;
+        for_edges_of(list, row, [&](int64_t receiver, int sender, const double *d) {
+            edges_.index[e] = static_cast<int32_t>(receiver);
+            edges_.index[edges_.capacity + e] = sender;
+            std::copy_n(d, 3, edges_.vectors.data() + 3 * e);
+            ++e;
+        });
+    }
     equicalc::Graph graph;
     graph.species = species_;
-    graph.n_local = has_ghost_rows_ ? n_rows_ : n_local_;
-    graph.edge_index = torch::empty({2, n_edges}, torch::kInt64);
-    graph.edge_vectors = torch::empty({n_edges, 3}, torch::kFloat64);
-    if (n_edges > 0) {
-        int64_t *index = graph.edge_index.data_ptr<int64_t>();
-        std::memcpy(index, receivers.data(), n_edges * sizeof(int64_t));
-        std::memcpy(index + n_edges, senders.data(), n_edges * sizeof(int64_t));
-        std::memcpy(graph.edge_vectors.data_ptr<double>(), vectors.data(),
-                    3 * n_edges * sizeof(double));
-    }
+    graph.n_local = n_graph_local();
+    graph.edge_index = torch::from_blob(edges_.index.data(), {2, edges_.count},
+                                        {edges_.capacity, 1}, torch::kInt32);
+    graph.edge_vectors =
+        torch::from_blob(edges_.vectors.data(), {edges_.count, 3}, torch::kFloat64);
     return graph;
 }
 

@@ -46,13 +46,22 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     // the neighbour list.
     bool types_changed() const;
 
-    // The edges shorter than the cutoff at the present positions. Stops LAMMPS at NaN positions.
-    equicalc::Graph build(const LAMMPS_NS::NeighList &list) const;
+    // Throws where the position of an atom of this rank is not a number.
+    void check_positions() const;
+    // The edges shorter than the cutoff at the present positions, in memory that is written again
+    // at the next call.
+    equicalc::Graph build(const LAMMPS_NS::NeighList &list);
 
     double cutoff() const { return std::sqrt(cutoff_squared_); }
     int64_t n_local() const { return n_local_; }
+    // Rows that have edges of their own, and rows that the network counts as local.
+    int64_t n_receivers() const { return n_receivers_; }
+    int64_t n_graph_local() const { return has_ghost_rows_ ? n_rows_ : n_local_; }
+    const torch::Tensor &species() const { return species_; }  // int64 [n_rows]
     // Rows that the network sees, first those of the atoms of this rank.
     int64_t n_rows() const { return n_rows_; }
+    // Of the last build; while it fails, as far as it came.
+    int64_t n_edges() const { return edges_.count; }
     int64_t n_total() const { return static_cast<int64_t>(atom_of_row_.size()); }
     // LAMMPS index of a row; for a halo row its first ghost, which stands for all images.
     const std::vector<int> &atom_of_row() const { return atom_of_row_; }
@@ -64,7 +73,18 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     std::string label(int i) const;
 
   private:
-    void check_positions() const;
+    // Memory of edges, kept from step to step: room for `capacity` of them, `count` are there.
+    struct Edges {
+        int64_t capacity = 0, count = 0;
+        std::vector<int32_t> index;  // receivers, and from `capacity` on senders
+        std::vector<double> vectors;
+
+        void make_room(int64_t more);
+    };
+
+    // Calls use(row, row of sender, vector in angstrom) for all edges shorter than the cutoff.
+    template <typename Use>
+    void for_edges_of(const LAMMPS_NS::NeighList &list, int64_t row, const Use &use) const;
     void fill_species();
 
     double cutoff_squared_;             // angstrom^2
@@ -77,6 +97,7 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     std::vector<int> types_;     // of local and ghost atoms when rows were given
     std::vector<Owner> owners_;  // of local and ghost atoms
     torch::Tensor species_;
+    Edges edges_;
 };
 
 }  // namespace equicalc_lammps

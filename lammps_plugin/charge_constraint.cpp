@@ -2,9 +2,9 @@
 
 namespace equicalc_lammps {
 
-ChargeConstraint::ChargeConstraint(const torch::Tensor &variables, double total_charge,
-                                   MPI_Comm ranks)
-    : variables_(variables.contiguous()), ranks_(ranks), charges_(variables.size(0)) {
+void ChargeConstraint::apply(const torch::Tensor &variables, double total_charge) {
+    variables_ = variables.contiguous();
+    charges_.resize(variables.size(0));
     const auto rows = variables_.accessor<double, 2>();
     double local[2] = {0.0, 0.0}, total[2];
     for (size_t i = 0; i < charges_.size(); ++i) {
@@ -20,26 +20,30 @@ ChargeConstraint::ChargeConstraint(const torch::Tensor &variables, double total_
 }
 
 torch::Tensor ChargeConstraint::gradient(std::span<const double> potentials,
-                                         std::span<const double> field_potentials) const {
+                                         std::span<const double> field_potentials) {
+    const auto of_field = [&](size_t i) {
+        return field_potentials.empty() ? 0.0 : field_potentials[i];
+    };
     const auto rows = variables_.accessor<double, 2>();
     double means[2] = {0.0, 0.0};
     for (size_t i = 0; i < potentials.size(); ++i) {
         means[0] += rows[i][1] * potentials[i];
-        means[1] += rows[i][1] * field_potentials[i];
+        means[1] += rows[i][1] * of_field(i);
     }
     MPI_Allreduce(MPI_IN_PLACE, means, 2, MPI_DOUBLE, MPI_SUM, ranks_);
     for (double &mean : means) {
         mean = total_weight_ > 0.0 ? mean / total_weight_ : 0.0;
     }
     const bool has_bond_dipoles = variables_.size(1) > 2;
-    torch::Tensor gradient = torch::zeros_like(variables_);
+    torch::Tensor gradient = gradient_memory_.get(variables_.sizes(), torch::kFloat64).zero_();
     auto result = gradient.accessor<double, 2>();
     for (size_t i = 0; i < potentials.size(); ++i) {
         const double centred = potentials[i] - means[0];
-        const double in_field = field_potentials[i] - means[1];
+        const double in_field = of_field(i) - means[1];
         result[i][0] = centred + (has_bond_dipoles ? 0.0 : in_field);
         result[i][1] = shift_ * (centred + in_field);
     }
+    variables_ = torch::Tensor();
     return gradient;
 }
 

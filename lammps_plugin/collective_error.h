@@ -8,6 +8,7 @@
 #include "update.h"
 
 #include <exception>
+#include <functional>
 #include <new>
 #include <string>
 
@@ -22,17 +23,25 @@ inline std::string text_of_rank(LAMMPS_NS::LAMMPS *lmp, int rank, std::string te
     return text;
 }
 
-// What an exception says, and what to do where memory is short.
-inline std::string text_of(const std::exception &exception) {
+// Whether an exception is of the system, of torch on the CPU or of torch on a GPU for lack of
+// memory.
+inline bool is_out_of_memory(const std::exception &exception) {
     const std::string text = exception.what();
-    const bool memory = dynamic_cast<const std::bad_alloc *>(&exception) != nullptr ||
-                        text.find("bad_alloc") != std::string::npos ||
-                        text.find("allocate memory") != std::string::npos ||
-                        text.find("ut of memory") != std::string::npos;
-    return memory ? "out of memory. Take fewer atoms per rank: more ranks on other machines, or a "
-                    "smaller cell; or type 'pair_style equicalc precision float32' (" +
-                        text + ")"
-                  : text;
+    return dynamic_cast<const std::bad_alloc *>(&exception) != nullptr ||
+           text.find("bad_alloc") != std::string::npos ||
+           text.find("allocate memory") != std::string::npos ||
+           text.find("ut of memory") != std::string::npos;
+}
+
+// What an exception says, and what to do where memory is short; `load` is what filled it.
+inline std::string text_of(const std::exception &exception, const std::string &load = "") {
+    const std::string text = exception.what();
+    return is_out_of_memory(exception) ? "out of memory" + load +
+                                             ". Take fewer atoms per rank: more ranks on other "
+                                             "machines, or a smaller cell; "
+                                             "or type 'pair_style equicalc precision float32' (" +
+                                             text + ")"
+                                       : text;
 }
 
 // Where a run is, for messages.
@@ -44,7 +53,8 @@ inline std::string step_and_rank(LAMMPS_NS::LAMMPS *lmp) {
 // Runs `action`, which must not communicate, on every rank; collective. Whichever rank fails, all
 // of them stop with its message, so that none waits for the others for ever.
 template <typename Action>
-void run_on_all_ranks(LAMMPS_NS::LAMMPS *lmp, Action action) {
+void run_on_all_ranks(LAMMPS_NS::LAMMPS *lmp, Action action,
+                      const std::function<std::string()> &load = {}) {
     std::string message;
     bool failed = false;
     try {
@@ -53,7 +63,7 @@ void run_on_all_ranks(LAMMPS_NS::LAMMPS *lmp, Action action) {
         throw;
     } catch (const std::exception &exception) {
         failed = true;
-        message = text_of(exception);
+        message = text_of(exception, load ? load() : "");
     }
     int first = failed ? lmp->comm->me : lmp->comm->nprocs;
     MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, lmp->world);

@@ -55,18 +55,16 @@ Contacts::Contacts(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info, OnCo
     }
 }
 
-Contacts::Contact Contacts::closest(const equicalc::Graph &graph) const {
-    const int64_t count = graph.edge_index.size(1);
-    const int64_t *receivers = graph.edge_index.data_ptr<int64_t>();
-    const int64_t *senders = receivers + count;
+Contact Contacts::closest(const equicalc::Graph &graph) const {
+    const auto index = graph.edge_index.accessor<int32_t, 2>();
     const int64_t *species = graph.species.data_ptr<int64_t>();
     const double *vectors = graph.edge_vectors.data_ptr<double>();
     const auto n_elements = static_cast<int64_t>(elements_.size());
     Contact found;
-    for (int64_t edge = 0; edge < count; ++edge) {
+    for (int64_t edge = 0; edge < index.size(1); ++edge) {
         const double *d = vectors + 3 * edge;
         const double limit =
-            squared_limits_[species[receivers[edge]] * n_elements + species[senders[edge]]];
+            squared_limits_[species[index[0][edge]] * n_elements + species[index[1][edge]]];
         const double square = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
         if (square < found.ratio * limit) {
             found = {square / limit, edge};
@@ -75,11 +73,11 @@ Contacts::Contact Contacts::closest(const equicalc::Graph &graph) const {
     return found;
 }
 
-void Contacts::check(const equicalc::Graph &graph, const AtomGraph &atoms) {
-    if (action_ == OnContact::ignore || squared_limits_.empty() || warned_) {
-        return;
-    }
-    const Contact contact = closest(graph);
+bool Contacts::are_checked() const {
+    return action_ != OnContact::ignore && !squared_limits_.empty() && !warned_;
+}
+
+void Contacts::check(const Contact &contact, const equicalc::Graph &graph, const AtomGraph &atoms) {
     struct {
         double ratio;
         int rank;
@@ -90,7 +88,7 @@ void Contacts::check(const equicalc::Graph &graph, const AtomGraph &atoms) {
     }
     std::string text;
     if (comm->me == worst.rank) {
-        text = describe(graph, atoms, contact.edge);
+        text = describe(graph.on_host(), atoms, contact.edge);
     }
     text = text_of_rank(lmp, worst.rank, text);
     if (action_ == OnContact::stop) {
@@ -106,11 +104,10 @@ void Contacts::check(const equicalc::Graph &graph, const AtomGraph &atoms) {
 
 std::string Contacts::describe(const equicalc::Graph &graph, const AtomGraph &atoms,
                                int64_t edge) const {
-    const int64_t count = graph.edge_index.size(1);
-    const int64_t *index = graph.edge_index.data_ptr<int64_t>();
+    const auto index = graph.edge_index.accessor<int32_t, 2>();
     const int64_t *species = graph.species.data_ptr<int64_t>();
     const double *d = graph.edge_vectors.data_ptr<double>() + 3 * edge;
-    const int64_t rows[2] = {index[edge], index[count + edge]};
+    const int64_t rows[2] = {index[0][edge], index[1][edge]};
     const auto name = [&](int64_t row) {
         return atoms.label(atoms.atom_of_row()[row]) + " (" + elements_[species[row]] + ")";
     };

@@ -17,20 +17,27 @@ class AtomGraph;
 
 enum class OnContact { warn, stop, ignore };
 
+// Of all edges the one that is shortest in relation to its limit.
+struct Contact {
+    double ratio = 1.0;  // of the squared distance to the squared limit
+    int64_t edge = -1;
+};
+
 class Contacts : protected LAMMPS_NS::Pointers {
   public:
     Contacts(LAMMPS_NS::LAMMPS *lmp, const equicalc::ModelInfo &info, OnContact action);
 
     void begin_run() { warned_ = false; }
+    // Whether `check` has anything left to say in this run.
+    bool are_checked() const;
+    // angstrom^2, [n_elements, n_elements]; 0: none.
+    const std::vector<double> &squared_limits() const { return squared_limits_; }
+    // Of a graph on the host.
+    Contact closest(const equicalc::Graph &graph) const;
     // Collective.
-    void check(const equicalc::Graph &graph, const AtomGraph &atoms);
+    void check(const Contact &contact, const equicalc::Graph &graph, const AtomGraph &atoms);
 
   private:
-    struct Contact {
-        double ratio = 1.0;  // of the squared distance to the squared limit
-        int64_t edge = -1;
-    };
-    Contact closest(const equicalc::Graph &graph) const;
     std::string describe(const equicalc::Graph &graph, const AtomGraph &atoms, int64_t edge) const;
 
     std::string model_;

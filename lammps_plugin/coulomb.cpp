@@ -55,15 +55,16 @@ void Coulomb::begin_step(const LAMMPS_NS::NeighList &list, std::span<const int> 
     }
 }
 
-LongRange Coulomb::solve(std::span<const double> charges, int eflag, int vflag) {
+const LongRange &Coulomb::solve(std::span<const double> charges, int eflag, int vflag) {
     if (force->kspace == nullptr) {
-        return open_sum(lmp, units_, sigma_of_type_, atoms_, charges);
+        result_ = open_sum(lmp, units_, sigma_of_type_, atoms_, charges);
+        return result_;
     }
-    LongRange result = kspace_.solve(atoms_, charges, eflag, vflag);
+    kspace_.solve(atoms_, charges, eflag, vflag, result_);
     if (has_width_pairs()) {
-        pairs_.add(spread_(charges), atoms_, result);
+        pairs_.add(spread_(charges), atoms_, result_);
     }
-    return result;
+    return result_;
 }
 
 std::vector<double> Coulomb::potentials(std::span<const double> charges) {

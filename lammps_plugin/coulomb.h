@@ -22,7 +22,7 @@ namespace equicalc_lammps {
 class Coulomb : protected LAMMPS_NS::Pointers {
   public:
     // Charges of this rank's atoms -> charges of all rows, those of other ranks included.
-    using Spread = std::function<std::vector<double>(std::span<const double>)>;
+    using Spread = std::function<std::span<const double>(std::span<const double>)>;
 
     // sigma_of_type: widths of atom types 1, 2, ... in angstrom, 0 for types without charge.
     Coulomb(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::vector<double> sigma_of_type,
@@ -42,8 +42,8 @@ class Coulomb : protected LAMMPS_NS::Pointers {
     void begin_step(const LAMMPS_NS::NeighList &list, std::span<const int> atoms,
                     std::span<const int> row_of_atom);
     // Energy and all derivatives for charges (e) of these atoms; forces go to atom->f, charges to
-    // atom->q. Collective.
-    LongRange solve(std::span<const double> charges, int eflag, int vflag);
+    // atom->q. The result lives until the next call. Collective.
+    const LongRange &solve(std::span<const double> charges, int eflag, int vflag);
     // Only dE/dq (V), which is linear in the charges. Collective.
     std::vector<double> potentials(std::span<const double> charges);
 
@@ -56,6 +56,7 @@ class Coulomb : protected LAMMPS_NS::Pointers {
     WidthPairs pairs_;
     KspaceCoupling kspace_;
     std::span<const int> atoms_;
+    LongRange result_;
 };
 
 }  // namespace equicalc_lammps

@@ -21,42 +21,34 @@ Vector unwrapped(LAMMPS_NS::LAMMPS *lmp, const Units &units, int i) {
 
 }  // namespace
 
-Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const Units &units, const equicalc::ModelInfo &info,
-                 std::span<const int> atoms, std::span<const int> species_of_type,
-                 const torch::Tensor &variables, std::span<const double> charges) {
-    const bool transferred = info.charge_model == equicalc::ChargeModel::transferred;
-    const double screening = std::sqrt(info.epsilon_inf);
-    const auto columns = variables.accessor<double, 2>();
-    Dipole dipole;
-    dipole.moved.resize(atoms.size());
-    dipole.shares.resize(atoms.size());
-    for (size_t row = 0; row < atoms.size(); ++row) {
-        double &moved = dipole.moved[row];
-        moved = screening * charges[row];
-        Vector bond{};
-        if (transferred) {
-            const int species = species_of_type[lmp->atom->type[atoms[row]]];
-            moved = static_cast<double>(info.formal_charges.at(species)) +
-                    screening * (charges[row] - columns[row][0]);
-            for (int axis = 0; axis < 3; ++axis) {
-                bond[axis] = screening * columns[row][2 + axis];
-            }
-        }
-        const Vector position = unwrapped(lmp, units, atoms[row]);
+DipoleShare DipoleOfAtoms::of(size_t row) const {
+    const int i = atoms_[row];
+    DipoleShare result;
+    result.moved = screening_ * charges_[row];
+    Vector bond{};
+    if (info_.charge_model == equicalc::ChargeModel::transferred) {
+        const auto columns = variables_.accessor<double, 2>()[static_cast<int64_t>(row)];
+        const int species = species_of_type_[lmp_->atom->type[i]];
+        result.moved = static_cast<double>(info_.formal_charges.at(species)) +
+                       screening_ * (charges_[row] - columns[0]);
         for (int axis = 0; axis < 3; ++axis) {
-            dipole.shares[row][axis] = moved * position[axis] + bond[axis];
+            bond[axis] = screening_ * columns[2 + axis];
         }
     }
-    return dipole;
+    const Vector position = unwrapped(lmp_, units_, i);
+    for (int axis = 0; axis < 3; ++axis) {
+        result.dipole[axis] = result.moved * position[axis] + bond[axis];
+    }
+    return result;
 }
 
 std::vector<double> field_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,
                                      const equicalc::ModelInfo &info, std::span<const int> atoms,
                                      const Vector &field) {
-    std::vector<double> potentials(atoms.size(), 0.0);
     if (field == Vector{}) {
-        return potentials;
+        return {};
     }
+    std::vector<double> potentials(atoms.size());
     const double screening = std::sqrt(info.epsilon_inf);
     for (size_t row = 0; row < atoms.size(); ++row) {
         const Vector r = unwrapped(lmp, units, atoms[row]);

@@ -10,6 +10,7 @@
 #include "units.h"
 
 #include <array>
+#include <cmath>
 #include <span>
 #include <vector>
 
@@ -21,17 +22,40 @@ namespace equicalc_lammps {
 
 using Vector = std::array<double, 3>;
 
-struct Dipole {
-    std::vector<double> moved;   // factor of each position, e
-    std::vector<Vector> shares;  // of each atom, e angstrom; they sum to M
+struct DipoleShare {
+    double moved = 0.0;  // factor of the position, e
+    Vector dipole{};     // e angstrom; those of all atoms sum to M
 };
 
-// charges (e) and variables [n_local, K] of the given atoms of this rank; species of theirs.
-Dipole dipole_of(LAMMPS_NS::LAMMPS *lmp, const Units &units, const equicalc::ModelInfo &info,
-                 std::span<const int> atoms, std::span<const int> species_of_type,
-                 const torch::Tensor &variables, std::span<const double> charges);
+// Of charges (e) and variables [n_local, K] of the given atoms of this rank; species of theirs.
+class DipoleOfAtoms {
+  public:
+    DipoleOfAtoms(LAMMPS_NS::LAMMPS *lmp, const Units &units, const equicalc::ModelInfo &info,
+                  std::span<const int> atoms, std::span<const int> species_of_type,
+                  const torch::Tensor &variables, std::span<const double> charges)
+        : lmp_(lmp),
+          units_(units),
+          info_(info),
+          atoms_(atoms),
+          species_of_type_(species_of_type),
+          variables_(variables),
+          charges_(charges),
+          screening_(std::sqrt(info.epsilon_inf)) {}
 
-// d(-F.M)/dq of charges that move at fixed positions, V: -f F.r for each atom.
+    size_t count() const { return atoms_.size(); }
+    DipoleShare of(size_t row) const;
+
+  private:
+    LAMMPS_NS::LAMMPS *lmp_;
+    const Units &units_;
+    const equicalc::ModelInfo &info_;
+    std::span<const int> atoms_, species_of_type_;
+    const torch::Tensor &variables_;
+    std::span<const double> charges_;
+    double screening_;
+};
+
+// d(-F.M)/dq of charges that move at fixed positions, V: -f F.r for each atom; empty without field.
 std::vector<double> field_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,
                                      const equicalc::ModelInfo &info, std::span<const int> atoms,
                                      const Vector &field);

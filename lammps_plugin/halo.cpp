@@ -4,6 +4,9 @@
 #include "pair.h"
 #include "timer.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+
 #include <cstring>
 
 namespace equicalc_lammps {
@@ -11,9 +14,8 @@ namespace {
 
 // Buffers are double, rows may be float: copying keeps the compiler's aliasing rules.
 template <typename Number>
-void add_row(char *row, const double *buffer, int bytes) {
+void add_numbers(char *row, const char *source, int bytes) {
     auto *sum = reinterpret_cast<Number *>(row);
-    const char *source = reinterpret_cast<const char *>(buffer);
     for (int k = 0; k < bytes / static_cast<int>(sizeof(Number)); ++k) {
         Number value;
         std::memcpy(&value, source + k * sizeof(Number), sizeof(Number));
@@ -23,8 +25,8 @@ void add_row(char *row, const double *buffer, int bytes) {
 
 }  // namespace
 
-Halo::Halo(LAMMPS_NS::LAMMPS *lmp, LAMMPS_NS::Pair *pair, AtomGraph &graph)
-    : Pointers(lmp), pair_(pair), graph_(graph) {}
+Halo::Halo(LAMMPS_NS::LAMMPS *lmp, LAMMPS_NS::Pair *pair, AtomGraph &graph, bool is_staged)
+    : Pointers(lmp), pair_(pair), graph_(graph), is_staged_(is_staged) {}
 
 int Halo::buffer_size(int64_t width, int64_t bytes_per_number) {
     const auto size = static_cast<int64_t>(sizeof(double));
@@ -33,66 +35,204 @@ int Halo::buffer_size(int64_t width, int64_t bytes_per_number) {
 
 void Halo::find_owners() {
     sending_owners_ = true;
+    sent_atoms_.clear();
     comm->forward_comm(pair_, 2);
     sending_owners_ = false;
 }
 
-void Halo::use(const torch::Tensor &features) {
-    TORCH_CHECK(
-        features.scalar_type() == torch::kFloat64 || features.scalar_type() == torch::kFloat32,
-        "features must be float64 or float32 to cross ranks");
-    features_ = features;
-    data_ = static_cast<char *>(features_.data_ptr());
-    row_bytes_ = static_cast<int>(features_.size(1) * features_.element_size());
-    row_doubles_ = buffer_size(features_.size(1), features_.element_size());
-    single_precision_ = features_.scalar_type() == torch::kFloat32;
+void Halo::use(const torch::Tensor &rows) {
+    TORCH_CHECK(rows.scalar_type() == torch::kFloat64 || rows.scalar_type() == torch::kFloat32,
+                "features must be float64 or float32 to cross ranks");
+    TORCH_CHECK((rows.dim() == 2 || rows.dim() == 3) && (rows.size(-1) < 2 || rows.stride(-1) == 1),
+                "features must be rows of numbers side by side to cross ranks");
+    const auto size = static_cast<int64_t>(rows.element_size());
+    const bool grouped = rows.dim() == 3;
+    rows_.data = static_cast<char *>(rows.data_ptr());
+    rows_.stride = size * rows.stride(0);
+    rows_.groups = grouped ? rows.size(1) : 1;
+    rows_.group_stride = grouped ? size * rows.stride(1) : 0;
+    rows_.group_bytes = static_cast<int>(size * rows.size(-1));
+    rows_.doubles = buffer_size(rows_.groups * rows.size(-1), size);
+    if (rows_.group_stride == rows_.group_bytes) {  // no gaps
+        rows_.group_bytes *= static_cast<int>(rows_.groups);
+        rows_.groups = 1;
+    }
+    rows_.single_precision = rows.scalar_type() == torch::kFloat32;
 }
 
-char *Halo::row_data(int row) const { return data_ + static_cast<int64_t>(row) * row_bytes_; }
+void Halo::read_row(int row, double *buffer) const {
+    const char *from = rows_.data + place_of(row) * rows_.stride;
+    char *to = reinterpret_cast<char *>(buffer);
+    for (int64_t k = 0; k < rows_.groups; ++k) {
+        std::memcpy(to + k * rows_.group_bytes, from + k * rows_.group_stride, rows_.group_bytes);
+    }
+}
 
-torch::Tensor Halo::forward(const torch::Tensor &local, int64_t n_total) {
-    torch::Tensor total = torch::empty({n_total, local.size(1)}, local.options());
-    total.narrow(0, 0, local.size(0)).copy_(local);
-    use(total);
-    if (row_doubles_ > 0) {
+void Halo::write_row(int row, const double *buffer) const {
+    char *to = rows_.data + place_of(row) * rows_.stride;
+    const char *from = reinterpret_cast<const char *>(buffer);
+    for (int64_t k = 0; k < rows_.groups; ++k) {
+        std::memcpy(to + k * rows_.group_stride, from + k * rows_.group_bytes, rows_.group_bytes);
+    }
+}
+
+void Halo::add_to_row(int row, const double *buffer) const {
+    char *to = rows_.data + place_of(row) * rows_.stride;
+    const char *from = reinterpret_cast<const char *>(buffer);
+    const auto add = rows_.single_precision ? add_numbers<float> : add_numbers<double>;
+    for (int64_t k = 0; k < rows_.groups; ++k) {
+        add(to + k * rows_.group_stride, from + k * rows_.group_bytes, rows_.group_bytes);
+    }
+}
+
+void Halo::renumber() {
+    if (!is_staged_) {
+        return;
+    }
+    places_.assign(graph_.n_total(), -1);
+    std::vector<int64_t> border;
+    for (const int atom : sent_atoms_) {
+        const int row = graph_.row_of_atom()[atom];
+        if (row >= 0 && row < graph_.n_local() && places_[row] < 0) {
+            places_[row] = static_cast<int>(border.size());
+            border.push_back(row);
+        }
+    }
+    const auto first = static_cast<int>(border.size() - graph_.n_local());
+    for (auto row = static_cast<int>(graph_.n_local()); row < graph_.n_total(); ++row) {
+        places_[row] = first + row;
+    }
+    border_rows_ = torch::tensor(border, torch::kInt64);
+}
+
+// Memory of the host for the rows of this rank that others know, and the halo.
+torch::Tensor Halo::make_stage(const torch::Tensor &rows) const {
+    std::vector<int64_t> shape = rows.sizes().vec();
+    shape[0] = border_rows_.size(0) + graph_.n_total() - graph_.n_local();
+    const auto options = torch::dtype(rows.scalar_type()).pinned_memory(rows.is_cuda());
+    return torch::empty(shape, options);
+}
+
+void Halo::exchange(const torch::Tensor &rows, int64_t n_local, bool forward) {
+    is_staging_ = is_staged_;
+    const torch::Tensor border = is_staging_ ? border_rows_.to(rows.device()) : torch::Tensor();
+    const torch::Tensor halo = rows.narrow(0, n_local, rows.size(0) - n_local);
+    const torch::Tensor stage = is_staging_ ? make_stage(rows) : rows;
+    const int64_t n_border = is_staging_ ? border.size(0) : n_local;
+    if (is_staging_ && forward) {
+        stage.narrow(0, 0, n_border).copy_(rows.index_select(0, border));
+    } else if (is_staging_) {
+        stage.narrow(0, 0, n_border).zero_();
+        stage.narrow(0, n_border, halo.size(0)).copy_(halo);
+    }
+    use(stage);
+    if (rows_.doubles > 0) {
         timer->stamp(LAMMPS_NS::Timer::PAIR);
-        comm->forward_comm(pair_, row_doubles_);
+        if (forward) {
+            comm->forward_comm(pair_, rows_.doubles);
+        } else {
+            comm->reverse_comm(pair_, rows_.doubles);
+        }
         timer->stamp(LAMMPS_NS::Timer::COMM);
     }
-    features_.reset();
-    return total;
-}
-
-torch::Tensor Halo::reverse(const torch::Tensor &grad_total, int64_t n_local) {
-    torch::Tensor sum = grad_total.clone(torch::MemoryFormat::Contiguous);
-    use(sum);
-    if (row_doubles_ > 0) {
-        timer->stamp(LAMMPS_NS::Timer::PAIR);
-        comm->reverse_comm(pair_, row_doubles_);
-        timer->stamp(LAMMPS_NS::Timer::COMM);
+    if (is_staging_ && forward) {
+        halo.copy_(stage.narrow(0, n_border, halo.size(0)));
+    } else if (is_staging_) {
+        rows.narrow(0, 0, n_local)
+            .index_add_(0, border, stage.narrow(0, 0, n_border).to(rows.device()));
     }
-    features_.reset();
-    return sum.narrow(0, 0, n_local);
+    is_staging_ = false;
 }
 
-int Halo::pack_forward(int n, const int *list, double *buffer) const {
+void Halo::forward(const torch::Tensor &rows, int64_t n_local) { exchange(rows, n_local, true); }
+
+void Halo::reverse(const torch::Tensor &rows, int64_t n_local) {
+    if (home_ == std::thread::id() || std::this_thread::get_id() == home_) {
+        exchange(rows, n_local, false);
+    } else {
+        ask(rows, n_local);
+    }
+}
+
+// ---- backward passes on other threads ----------------------------------------------------------
+
+void Halo::ask(const torch::Tensor &rows, int64_t n_local) {
+    Request request{&rows, n_local, nullptr};
+    std::unique_lock<std::mutex> lock(mutex_);
+    request_ = &request;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return request_ == nullptr; });
+    if (request.failure) {
+        std::rethrow_exception(request.failure);
+    }
+}
+
+torch::Tensor Halo::serve(const std::function<torch::Tensor()> &backward) {
+    if (!is_staged_) {
+        return backward();
+    }
+    torch::Tensor result;
+    std::exception_ptr failure;
+    home_ = std::this_thread::get_id();
+    is_done_ = false;
+    const at::ThreadLocalState state;
+    const int n_threads = at::get_num_threads();
+    std::thread worker([&] {
+        const at::ThreadLocalStateGuard guard(state);
+        at::set_num_threads(n_threads);
+        try {
+            result = backward();
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        const std::lock_guard<std::mutex> lock(mutex_);
+        is_done_ = true;
+        changed_.notify_all();
+    });
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [&] { return request_ != nullptr || is_done_; });
+        if (request_ == nullptr) {
+            break;
+        }
+        try {
+            exchange(*request_->rows, request_->n_local, false);
+        } catch (...) {
+            request_->failure = std::current_exception();
+        }
+        request_ = nullptr;
+        changed_.notify_all();
+    }
+    lock.unlock();
+    worker.join();
+    home_ = std::thread::id();
+    if (failure) {
+        std::rethrow_exception(failure);
+    }
+    return result;
+}
+
+// ---- LAMMPS' buffers ---------------------------------------------------------------------------
+
+int Halo::pack_forward(int n, const int *list, double *buffer) {
     if (sending_owners_) {
         for (int k = 0; k < n; ++k) {
             const Owner owner = graph_.owners()[list[k]];
+            sent_atoms_.push_back(list[k]);
             buffer[2 * k] = owner.rank;
             buffer[2 * k + 1] = owner.row;
         }
         return 2 * n;
     }
     for (int k = 0; k < n; ++k) {
-        double *target = buffer + static_cast<int64_t>(k) * row_doubles_;
+        double *target = buffer + static_cast<int64_t>(k) * rows_.doubles;
         const int row = graph_.row_of_atom()[list[k]];
-        target[row_doubles_ - 1] = 0.0;  // an odd number of floats leaves half a double unused
+        target[rows_.doubles - 1] = 0.0;  // an odd number of floats leaves half a double unused
         if (row >= 0) {
-            std::memcpy(target, row_data(row), row_bytes_);
+            read_row(row, target);
         }
     }
-    return n * row_doubles_;
+    return n * rows_.doubles;
 }
 
 void Halo::unpack_forward(int n, int first, const double *buffer) {
@@ -105,21 +245,21 @@ void Halo::unpack_forward(int n, int first, const double *buffer) {
         }
         const int row = graph_.row_of_atom()[atom];
         if (row >= graph_.n_local()) {
-            std::memcpy(row_data(row), buffer + static_cast<int64_t>(k) * row_doubles_, row_bytes_);
+            write_row(row, buffer + static_cast<int64_t>(k) * rows_.doubles);
         }
     }
 }
 
 int Halo::pack_reverse(int n, int first, double *buffer) const {
     for (int k = 0; k < n; ++k) {
-        double *target = buffer + static_cast<int64_t>(k) * row_doubles_;
-        std::memset(target, 0, row_doubles_ * sizeof(double));
+        double *target = buffer + static_cast<int64_t>(k) * rows_.doubles;
+        std::memset(target, 0, rows_.doubles * sizeof(double));
         const int row = graph_.row_of_atom()[first + k];
         if (row >= graph_.n_local() && graph_.atom_of_row()[row] == first + k) {
-            std::memcpy(target, row_data(row), row_bytes_);
+            read_row(row, target);
         }
     }
-    return n * row_doubles_;
+    return n * rows_.doubles;
 }
 
 void Halo::unpack_reverse(int n, const int *list, const double *buffer) {
@@ -128,12 +268,7 @@ void Halo::unpack_reverse(int n, const int *list, const double *buffer) {
         if (row < 0) {
             continue;
         }
-        const double *source = buffer + static_cast<int64_t>(k) * row_doubles_;
-        if (single_precision_) {
-            add_row<float>(row_data(row), source, row_bytes_);
-        } else {
-            add_row<double>(row_data(row), source, row_bytes_);
-        }
+        add_to_row(row, buffer + static_cast<int64_t>(k) * rows_.doubles);
     }
 }
 

@@ -12,6 +12,13 @@
 
 #include "pointers.h"
 
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
 namespace LAMMPS_NS {
 class Pair;
 }
@@ -21,7 +28,9 @@ namespace equicalc_lammps {
 class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
   public:
     // `pair` is the style whose pack and unpack functions LAMMPS calls; it passes them on to here.
-    Halo(LAMMPS_NS::LAMMPS *lmp, LAMMPS_NS::Pair *pair, AtomGraph &graph);
+    // Staged: features may be on another device, where the rows that travel are gathered and
+    // scattered; they go through memory of the host.
+    Halo(LAMMPS_NS::LAMMPS *lmp, LAMMPS_NS::Pair *pair, AtomGraph &graph, bool is_staged);
     ~Halo() noexcept override {}  // Pointers may throw there, HaloExchange must not
 
     // Doubles per atom in LAMMPS' buffers for features of this width.
@@ -29,27 +38,64 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
 
     // Collective, after number_local_atoms: fills in the owners of the ghosts.
     void find_owners();
+    // After all rows were given.
+    void renumber();
 
-    torch::Tensor forward(const torch::Tensor &local, int64_t n_total) override;
-    torch::Tensor reverse(const torch::Tensor &grad_total, int64_t n_local) override;
+    void forward(const torch::Tensor &rows, int64_t n_local) override;
+    void reverse(const torch::Tensor &rows, int64_t n_local) override;
 
-    int pack_forward(int n, const int *list, double *buffer) const;
+    // Runs a backward pass in which `reverse` may be called on any thread, as autograd does where
+    // features are not on the CPU: all communication stays on this thread, MPI knows of no other.
+    torch::Tensor serve(const std::function<torch::Tensor()> &backward);
+
+    int pack_forward(int n, const int *list, double *buffer);
     void unpack_forward(int n, int first, const double *buffer);
     int pack_reverse(int n, int first, double *buffer) const;
     void unpack_reverse(int n, const int *list, const double *buffer);
 
   private:
-    void use(const torch::Tensor &features);
-    char *row_data(int row) const;
+    // The rows of the running forward or reverse call: groups of numbers, with gaps between them.
+    struct Rows {
+        char *data = nullptr;
+        int64_t stride = 0, groups = 0, group_stride = 0;  // bytes, but for the number of groups
+        int group_bytes = 0;
+        int doubles = 0;  // of a row in LAMMPS' buffers
+        bool single_precision = false;
+    };
+
+    // A call of `reverse` on another thread.
+    struct Request {
+        const torch::Tensor *rows = nullptr;
+        int64_t n_local = 0;
+        std::exception_ptr failure;
+    };
+
+    void use(const torch::Tensor &rows);
+    void exchange(const torch::Tensor &rows, int64_t n_local, bool forward);
+    torch::Tensor make_stage(const torch::Tensor &rows) const;
+    void ask(const torch::Tensor &rows, int64_t n_local);
+    // Where a row of the graph is in the memory that LAMMPS' buffers are filled from.
+    int64_t place_of(int row) const { return is_staging_ ? places_[row] : row; }
+    void read_row(int row, double *buffer) const;
+    void write_row(int row, const double *buffer) const;
+    void add_to_row(int row, const double *buffer) const;
 
     LAMMPS_NS::Pair *pair_;
     AtomGraph &graph_;
-    bool sending_owners_ = false;
-    torch::Tensor features_;  // what the running forward or reverse call works on
-    char *data_ = nullptr;
-    int row_bytes_ = 0;
-    int row_doubles_ = 0;
-    bool single_precision_ = false;
+    bool is_staged_;
+    bool sending_owners_ = false, is_staging_ = false;
+    Rows rows_;
+    // Of a staged exchange: which LAMMPS atoms other ranks have copies of, the rows of them that
+    // are this rank's own, and the place of every row in the stage: first those, then the halo.
+    std::vector<int> sent_atoms_;
+    torch::Tensor border_rows_;
+    std::vector<int> places_;
+    // Of a backward pass on another thread.
+    std::thread::id home_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    Request *request_ = nullptr;
+    bool is_done_ = false;
 };
 
 }  // namespace equicalc_lammps

@@ -40,13 +40,12 @@ struct Access : KSpace {
 };
 
 // The charges (e) times `scale`; those that vanish are tiny instead.
-std::vector<double> without_zeros(std::span<const double> charges, double scale) {
-    std::vector<double> result(charges.size());
+void without_zeros(std::span<const double> charges, double scale, std::vector<double> &result) {
+    result.resize(charges.size());
     std::transform(charges.begin(), charges.end(), result.begin(), [scale](double charge) {
         const bool vanishes = std::abs(charge) < kSmallestCharge;
         return scale * (vanishes ? std::copysign(kSmallestCharge, charge) : charge);
     });
-    return result;
 }
 
 std::array<double, 6> present_box(const LAMMPS_NS::Domain *domain) {
@@ -207,27 +206,26 @@ void KspaceCoupling::require_fine_mesh(const std::array<double, 6> &box) const {
     }
 }
 
-LongRange KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> charges,
-                                int eflag, int vflag) {
+void KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> charges, int eflag,
+                           int vflag, LongRange &result) {
     using namespace LAMMPS_NS;
     set_up_solver();
 
-    const std::vector<double> scaled = without_zeros(charges, charge_scale());
+    without_zeros(charges, charge_scale(), scaled_);
     if ((vflag & VIRIAL_CENTROID) != 0) {
         vflag |= VIRIAL_ATOM;
     }
-    run_solver(atoms, scaled, eflag | ENERGY_ATOM, vflag);
-    LongRange result = take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0);
+    run_solver(atoms, scaled_, eflag | ENERGY_ATOM, vflag);
+    take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0, result);
 
     if (vflag != VIRIAL_NONE) {
         add_volume_terms(lmp, units_, splitting_, atoms, charges, result);
     }
     result.potentials.resize(atoms.size());
     for (size_t k = 0; k < atoms.size(); ++k) {
-        result.potentials[k] = charge_scale() * 2.0 * result.atom_energies[k] / scaled[k];
+        result.potentials[k] = charge_scale() * 2.0 * result.atom_energies[k] / scaled_[k];
         atom->q[atoms[k]] = units_.charge * charges[k];
     }
-    return result;
 }
 
 std::vector<double> KspaceCoupling::potentials(std::span<const int> atoms,
@@ -243,18 +241,19 @@ std::vector<double> KspaceCoupling::potentials(std::span<const int> atoms,
         return result;
     }
     // All charges times one factor, so that none of a short vector is taken for a vanishing one.
-    std::vector<double> scaled(charges.begin(), charges.end());
-    for (double &charge : scaled) {
+    std::vector<double> relative(charges.begin(), charges.end());
+    for (double &charge : relative) {
         charge /= largest;
     }
-    scaled = without_zeros(scaled, charge_scale());
+    without_zeros(relative, charge_scale(), scaled_);
     double *first = atom->nmax > 0 ? atom->f[0] : nullptr;
     const std::vector<double> forces(first, first + 3 * (atom->nlocal + atom->nghost));
-    run_solver(atoms, scaled, LAMMPS_NS::ENERGY_ATOM, LAMMPS_NS::VIRIAL_NONE);
+    run_solver(atoms, scaled_, LAMMPS_NS::ENERGY_ATOM, LAMMPS_NS::VIRIAL_NONE);
     std::copy(forces.begin(), forces.end(), first);
-    const LongRange solved = take_results(atoms, false);
+    LongRange solved;
+    take_results(atoms, false, solved);
     for (size_t k = 0; k < atoms.size(); ++k) {
-        result[k] = largest * charge_scale() * 2.0 * solved.atom_energies[k] / scaled[k];
+        result[k] = largest * charge_scale() * 2.0 * solved.atom_energies[k] / scaled_[k];
     }
     return result;
 }
@@ -284,14 +283,16 @@ void KspaceCoupling::run_solver(std::span<const int> atoms, std::span<const doub
     Access::factor(force->kspace) = 0.0;
 }
 
-LongRange KspaceCoupling::take_results(std::span<const int> atoms, bool with_atom_virials) {
+void KspaceCoupling::take_results(std::span<const int> atoms, bool with_atom_virials,
+                                  LongRange &result) {
     KSpace *kspace = force->kspace;
-    LongRange result;
     const double electronvolt = 1.0 / units_.energy;
     result.energy = electronvolt * std::exchange(kspace->energy, 0.0);
     std::transform(kspace->virial, kspace->virial + 6, result.virial.begin(),
                    [electronvolt](double value) { return electronvolt * value; });
     std::fill_n(kspace->virial, 6, 0.0);
+    result.atom_energies.clear();
+    result.atom_virials.clear();
     if (kspace->eatom != nullptr) {
         for (const int i : atoms) {
             result.atom_energies.push_back(electronvolt * kspace->eatom[i]);
@@ -309,7 +310,6 @@ LongRange KspaceCoupling::take_results(std::span<const int> atoms, bool with_ato
                            [electronvolt](double value) { return electronvolt * value; });
         }
     }
-    return result;
 }
 
 void KspaceCoupling::check_atom_energies(const LongRange &result) {

@@ -36,8 +36,8 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     void init_run();
     // Long-range energy of the charges (e) of the given atoms of this rank; all others have none.
     // Forces go straight to atom->f, charges to atom->q. Collective.
-    LongRange solve(std::span<const int> atoms, std::span<const double> charges, int eflag,
-                    int vflag);
+    void solve(std::span<const int> atoms, std::span<const double> charges, int eflag, int vflag,
+               LongRange &result);
     // Only dE/dq (V) of such charges, which is linear in them; nothing else changes but atom->q.
     // Collective.
     std::vector<double> potentials(std::span<const int> atoms, std::span<const double> charges);
@@ -56,7 +56,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     double charge_scale() const;
     void run_solver(std::span<const int> atoms, std::span<const double> charges, int eflag,
                     int vflag);
-    LongRange take_results(std::span<const int> atoms, bool with_atom_virials);
+    void take_results(std::span<const int> atoms, bool with_atom_virials, LongRange &result);
     void check_atom_energies(const LongRange &result);
 
     Units units_;
@@ -67,6 +67,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     bool solver_is_stale_ = true;         // KSPACE was initialised and not set up since
     bool atom_energies_checked_ = false;  // once per run
     std::array<double, 6> box_of_setup_{}, box_of_mesh_{};
+    std::vector<double> scaled_;  // charges as the solver gets them
 };
 
 }  // namespace equicalc_lammps

@@ -48,45 +48,53 @@ void PairEquicalc::make_coulomb() {
         [this](std::span<const double> charges) { return charges_of_all_rows(charges); });
     for (Member &member : members_) {
         member.history = std::make_unique<ChargeHistory>(lmp, units_);
+        member.constraint = std::make_unique<ChargeConstraint>(world);
     }
 }
 
-std::vector<double> PairEquicalc::charges_of_all_rows(std::span<const double> charges) {
+std::span<const double> PairEquicalc::charges_of_all_rows(std::span<const double> charges) {
     if (comm->nprocs == 1 && !options_.extended_ghosts) {
-        return {charges.begin(), charges.end()};
+        return charges;
     }
-    const auto n_local = static_cast<int64_t>(charges.size());
-    torch::Tensor local = torch::empty({n_local, 1}, torch::kFloat64);
-    std::copy(charges.begin(), charges.end(), local.data_ptr<double>());
-    const torch::Tensor total = halo_->forward(local, graph_->n_total());
-    const double *first = total.data_ptr<double>();
-    return {first, first + total.numel()};
+    const int64_t n_total = graph_->n_total();
+    all_charges_.resize(n_total);
+    std::copy(charges.begin(), charges.end(), all_charges_.begin());
+    halo_->forward(torch::from_blob(all_charges_.data(), {n_total, 1}, torch::kFloat64),
+                   static_cast<int64_t>(charges.size()));
+    return all_charges_;
 }
 
 torch::Tensor PairEquicalc::add_charges(Member &member, const torch::Tensor &variables, int eflag,
                                         int vflag) {
     const std::span<const int> atoms(graph_->atom_of_row().data(), graph_->n_local());
     timer->stamp(Timer::PAIR);
-    const Charges result = info().charge_model == ChargeModel::equilibrated
-                               ? equilibrated_charges(member, variables, atoms, eflag, vflag)
-                               : constrained_charges(member, variables, atoms, eflag, vflag);
+    const torch::Tensor gradient =
+        info().charge_model == ChargeModel::equilibrated
+            ? equilibrated_charges(member, variables, atoms, eflag, vflag)
+            : constrained_charges(member, variables, atoms, eflag, vflag);
     timer->stamp(Timer::KSPACE);
-    for (size_t row = 0; row < result.charges.size(); ++row) {
-        outputs_.charges[row] += result.charges[row];
-    }
-    add_dipole(dipole_of(lmp, units_, member.model->info(), atoms, member.species_of_type,
-                         variables, result.charges));
-    return result.gradient;
+    return gradient;
 }
 
-PairEquicalc::Charges PairEquicalc::constrained_charges(const Member &member,
-                                                        const torch::Tensor &variables,
-                                                        std::span<const int> atoms, int eflag,
-                                                        int vflag) {
+// What does not depend on where the charges came from.
+void PairEquicalc::add_output_of_charges(const Member &member, const torch::Tensor &variables,
+                                         std::span<const int> atoms,
+                                         std::span<const double> charges) {
+    for (size_t row = 0; row < charges.size(); ++row) {
+        outputs_.charges[row] += charges[row];
+    }
+    add_dipole(
+        {lmp, units_, member.model->info(), atoms, member.species_of_type, variables, charges});
+}
+
+torch::Tensor PairEquicalc::constrained_charges(Member &member, const torch::Tensor &variables,
+                                                std::span<const int> atoms, int eflag, int vflag) {
     const equicalc::ModelInfo &model = member.model->info();
-    const ChargeConstraint constraint(variables, options_.total_charge / units_.charge, world);
-    const LongRange long_range = coulomb_->solve(constraint.charges(), eflag, vflag);
+    ChargeConstraint &constraint = *member.constraint;
+    constraint.apply(variables, options_.total_charge / units_.charge);
+    const LongRange &long_range = coulomb_->solve(constraint.charges(), eflag, vflag);
     add_long_range(long_range);
+    add_output_of_charges(member, variables, atoms, constraint.charges());
     const std::vector<double> in_field =
         field_potentials(lmp, units_, model, atoms, field_in_volt());
     torch::Tensor gradient = constraint.gradient(long_range.potentials, in_field);
@@ -96,16 +104,15 @@ PairEquicalc::Charges PairEquicalc::constrained_charges(const Member &member,
             gradient.select(1, 2 + axis).fill_(-screening * field_in_volt()[axis]);
         }
     }
-    return {constraint.charges(), gradient};
+    return gradient;
 }
 
-PairEquicalc::Charges PairEquicalc::equilibrated_charges(Member &member,
-                                                         const torch::Tensor &variables,
-                                                         std::span<const int> atoms, int eflag,
-                                                         int vflag) {
+torch::Tensor PairEquicalc::equilibrated_charges(Member &member, const torch::Tensor &variables,
+                                                 std::span<const int> atoms, int eflag, int vflag) {
     const std::vector<double> chi = column(variables, 0), eta = column(variables, 1);
     std::vector<double> chi_in_field =
         field_potentials(lmp, units_, member.model->info(), atoms, field_in_volt());
+    chi_in_field.resize(atoms.size(), 0.0);
     for (size_t row = 0; row < atoms.size(); ++row) {
         chi_in_field[row] += chi[row];
     }
@@ -126,6 +133,7 @@ PairEquicalc::Charges PairEquicalc::equilibrated_charges(Member &member,
     pvector[3] += comm->me == 0 ? found.steps : 0;
     const std::vector<double> &charges = found.charges;
     add_long_range(coulomb_->solve(charges, eflag, vflag));
+    add_output_of_charges(member, variables, atoms, charges);
 
     // By the theorem of Hellmann and Feynman the minimum changes with its parameters alone.
     torch::Tensor gradient = torch::empty_like(variables);
@@ -135,7 +143,7 @@ PairEquicalc::Charges PairEquicalc::equilibrated_charges(Member &member,
         rows[row][1] = 0.5 * charges[row] * charges[row];
         add_charge_energy(static_cast<int>(row), chi[row] * rows[row][0] + eta[row] * rows[row][1]);
     }
-    return {charges, gradient};
+    return gradient;
 }
 
 // In V/angstrom.
@@ -156,15 +164,16 @@ void PairEquicalc::add_charge_energy(int row, double energy) {
     }
 }
 
-void PairEquicalc::add_dipole(const Dipole &dipole) {
+void PairEquicalc::add_dipole(const DipoleOfAtoms &dipole) {
     const Vector field = field_in_volt();
-    for (size_t row = 0; row < dipole.shares.size(); ++row) {
+    for (size_t row = 0; row < dipole.count(); ++row) {
         const int i = graph_->atom_of_row()[row];
+        const DipoleShare share = dipole.of(row);
         double energy = 0.0;
         for (int axis = 0; axis < 3; ++axis) {
-            pvector[axis] += units_.charge * units_.length * dipole.shares[row][axis];
-            energy -= field[axis] * dipole.shares[row][axis];
-            atom->f[i][axis] += units_.force() * dipole.moved[row] * field[axis];
+            pvector[axis] += units_.charge * units_.length * share.dipole[axis];
+            energy -= field[axis] * share.dipole[axis];
+            atom->f[i][axis] += units_.force() * share.moved * field[axis];
         }
         add_charge_energy(static_cast<int>(row), energy);
     }

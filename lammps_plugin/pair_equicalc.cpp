@@ -2,11 +2,13 @@
 #include "pair_equicalc.h"
 
 #include "atom_graph.h"
+#include "charge_constraint.h"
 #include "charge_history.h"
 #include "collective_error.h"
 #include "committee.h"
 #include "contacts.h"
 #include "coulomb.h"
+#include "device_graph.h"
 #include "halo.h"
 
 #include "atom.h"
@@ -74,15 +76,14 @@ void PairEquicalc::compute(int eflag, int vflag) {
         throw;
     } catch (const std::exception &exception) {
         // Only this rank knows of it, the others wait for its messages: they have to be aborted.
-        error->one(FLERR, "pair_style equicalc: " + step_and_rank(lmp) + ": " + text_of(exception));
+        error->one(FLERR, "pair_style equicalc: " + step_and_rank(lmp) + ": " +
+                              text_of(exception, load()));
     }
 }
 
 void PairEquicalc::evaluate(int eflag, int vflag) {
     renumber_atoms_if_rebuilt();
-    equicalc::Graph graph;
-    run_on_all_ranks(lmp, [&] { graph = graph_->build(*list); });
-    contacts_->check(graph, *graph_);
+    const equicalc::Graph graph = present_graph();
     std::fill_n(pvector, 4, 0.0);
     outputs_.begin(update->ntimestep, graph.n_local);
     if (coulomb_) {
@@ -94,6 +95,25 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
     } else {
         evaluate_committee(graph, eflag, vflag);
     }
+}
+
+equicalc::Graph PairEquicalc::present_graph() {
+    equicalc::Graph graph;
+    Contact contact;
+    const bool with_contacts = contacts_->are_checked();
+    const auto build = [&] {
+        graph_->check_positions();
+        graph = device_graph_ ? device_graph_->build() : graph_->build(*list);
+        if (with_contacts) {
+            contact = device_graph_ ? device_graph_->closest(graph, contacts_->squared_limits())
+                                    : contacts_->closest(graph);
+        }
+    };
+    run_on_all_ranks(lmp, build, [&] { return load(); });
+    if (with_contacts) {
+        contacts_->check(contact, graph, *graph_);
+    }
+    return graph;
 }
 
 void PairEquicalc::evaluate_committee(const equicalc::Graph &graph, int eflag, int vflag) {
@@ -146,12 +166,13 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
                                    int vflag) {
     equicalc::Graph own_graph = graph;
     if (member.species.defined()) {
-        own_graph.species = member.species.index_select(0, graph.species);
+        own_graph.species =
+            member.species.to(graph.species.device()).index_select(0, graph.species);
     }
     equicalc::HaloExchange *exchange = comm->nprocs > 1 ? halo_.get() : nullptr;
     const bool extended = options_.extended_ghosts;
-    equicalc::ForwardResult result = extended ? member.weighted->forward(own_graph)
-                                              : member.evaluator->forward(own_graph, exchange);
+    equicalc::ForwardResult result =
+        member.evaluator->forward(own_graph, extended ? nullptr : exchange);
     // Rows of ghosts belong to other ranks, or to other images of the box.
     result.energies = result.energies.narrow(0, 0, graph_->n_local());
     result.variables = result.variables.narrow(0, 0, graph_->n_local());
@@ -163,18 +184,21 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
         run_on_all_ranks(lmp, [&] { require_finite(result, graph); });
         charge_gradient = add_charges(member, result.variables.contiguous(), eflag, vflag);
     }
-    const torch::Tensor edge_gradients =
-        extended ? member.weighted->gradient(weights_of_own_rows(torch::ones_like(result.energies)),
-                                             weights_of_own_rows(charge_gradient))
-                 : member.evaluator->backward(charge_gradient, exchange);
-    run_on_all_ranks(lmp, [&] {
+    const torch::Tensor edge_gradients = halo_->serve([&] {
+        return extended ? member.evaluator->weighted_gradient(
+                              weights_of_own_rows(torch::ones_like(result.energies)),
+                              weights_of_own_rows(charge_gradient))
+                        : member.evaluator->backward(charge_gradient, exchange);
+    });
+    const auto add = [&] {
         add_short_range(result.energies, graph, edge_gradients);
         if (cvflag_atom != 0) {
-            add_centroid_virials(member, graph, edge_gradients);
+            add_centroid_virials(member, graph.on_host(), edge_gradients.cpu());
         }
-    });
+    };
+    run_on_all_ranks(lmp, add, [&] { return load(); });
     if (extended) {
-        member.weighted->clear();
+        member.evaluator->release();
     }
 }
 
@@ -205,19 +229,26 @@ void PairEquicalc::renumber_atoms_if_rebuilt() {
         return;
     }
     graph_->number_local_atoms(*list);
+    halo_->find_owners();
     if (options_.extended_ghosts) {
         graph_->add_ghosts(*list, depth());
     } else {
-        halo_->find_owners();
         graph_->add_halo();
+    }
+    halo_->renumber();
+    if (device_graph_) {
+        device_graph_->renumber(*graph_, *list);
     }
     numbered_at_ = neighbor->lastcall;
 }
 
 void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc::Graph &graph,
                                    const torch::Tensor &edge_gradients) {
-    const equicalc::EdgeForces result = equicalc::scatter_edges(
-        {graph.edge_index, graph.edge_vectors}, edge_gradients, graph.n_local, graph_->n_total());
+    const bool with_shares = vflag_atom != 0;
+    const equicalc::EdgeForces result =
+        device_graph_ ? device_graph_->sum(graph, edge_gradients, with_shares)
+                      : scatter_.sum({graph.edge_index, graph.edge_vectors}, edge_gradients,
+                                     graph.n_local, graph_->n_total(), with_shares);
     const double *forces = result.forces.data_ptr<double>();
     for (int64_t row = 0; row < graph_->n_total(); ++row) {
         double *target = atom->f[graph_->atom_of_row()[row]];
@@ -226,7 +257,6 @@ void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc
         }
     }
     const double *node_energies = energies.data_ptr<double>();
-    const double *atom_virials = result.atom_virials.data_ptr<double>();
     std::vector<int64_t> not_finite;
     for (int64_t row = 0; row < graph_->n_local(); ++row) {
         const int i = graph_->atom_of_row()[row];
@@ -244,7 +274,7 @@ void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc
     }
     require_none_of(not_finite, graph, "energy or force");
     for (int64_t row = 0; row < graph.n_local && vflag_atom != 0; ++row) {
-        const auto share = symmetric_part(atom_virials + 9 * row);
+        const auto share = symmetric_part(result.atom_virials.data_ptr<double>() + 9 * row);
         for (int k = 0; k < 6; ++k) {
             vatom[graph_->atom_of_row()[row]][k] += units_.energy * share[k];
         }

@@ -1,4 +1,4 @@
-// pair_style equicalc [precision float64|float32|mixed] [device cpu|auto] [charge Q]
+// pair_style equicalc [precision float64|float32|mixed] [device cpu|cuda|auto] [charge Q]
 //                     [efield Ex Ey Ez] [ghosts exchange|extended] [deviation N]
 //                     [contacts warn|stop|ignore]
 // pair_coeff * * MODEL [MODEL ...] El1 El2 ...
@@ -37,7 +37,6 @@
 #include "equicalc.h"
 #include "style_options.h"
 #include "units.h"
-#include "weighted_evaluation.h"
 
 #include "pair.h"
 
@@ -49,12 +48,14 @@
 
 namespace equicalc_lammps {
 class AtomGraph;
+class ChargeConstraint;
 class ChargeHistory;
 class Committee;
 class Contacts;
+class DeviceGraph;
 class Halo;
 class Coulomb;
-struct Dipole;
+class DipoleOfAtoms;
 struct LongRange;
 }  // namespace equicalc_lammps
 
@@ -90,10 +91,10 @@ class PairEquicalc : public Pair {
     struct Member {
         std::shared_ptr<equicalc::Model> model;
         std::unique_ptr<equicalc::Evaluator> evaluator;
-        std::vector<int> species_of_type;                        // index 0 unused; -1: NULL
-        std::unique_ptr<equicalc::WeightedEvaluation> weighted;  // with extended ghosts
+        std::vector<int> species_of_type;  // index 0 unused; -1: NULL
         torch::Tensor species;  // of this model for each of the first; undefined if the same
         std::unique_ptr<equicalc_lammps::ChargeHistory> history;
+        std::unique_ptr<equicalc_lammps::ChargeConstraint> constraint;
     };
 
     Member load_model(const std::string &path_or_name) const;
@@ -105,7 +106,8 @@ class PairEquicalc : public Pair {
     void log_style() const;
     void give_nominal_charges();
 
-    // In pair_failures.cpp: what is said when numbers are none.
+    // In pair_failures.cpp: what is said when memory is short or numbers are none.
+    std::string load() const;
     void require_finite(const equicalc::ForwardResult &result, const equicalc::Graph &graph) const;
     void require_none_of(const std::vector<int64_t> &rows, const equicalc::Graph &graph,
                          const std::string &what) const;
@@ -120,6 +122,7 @@ class PairEquicalc : public Pair {
     void require_centroid_virials() const;
 
     void evaluate(int eflag, int vflag);
+    equicalc::Graph present_graph();
     void evaluate_member(Member &member, const equicalc::Graph &graph, int eflag, int vflag);
     void evaluate_committee(const equicalc::Graph &graph, int eflag, int vflag);
     void divide_by_members();
@@ -132,21 +135,19 @@ class PairEquicalc : public Pair {
     void add_centroid_virials(Member &member, const equicalc::Graph &graph,
                               const torch::Tensor &edge_gradients);
 
-    // What follows is in pair_charges.cpp. Charges of this rank's rows (e) and dE/d(variables).
-    struct Charges {
-        std::vector<double> charges;
-        torch::Tensor gradient;
-    };
+    // What follows is in pair_charges.cpp; tensors that are returned are dE/d(variables).
     void make_coulomb();
-    std::vector<double> charges_of_all_rows(std::span<const double> charges);
+    std::span<const double> charges_of_all_rows(std::span<const double> charges);
     torch::Tensor add_charges(Member &member, const torch::Tensor &variables, int eflag, int vflag);
-    Charges constrained_charges(const Member &member, const torch::Tensor &variables,
-                                std::span<const int> atoms, int eflag, int vflag);
-    Charges equilibrated_charges(Member &member, const torch::Tensor &variables,
-                                 std::span<const int> atoms, int eflag, int vflag);
+    torch::Tensor constrained_charges(Member &member, const torch::Tensor &variables,
+                                      std::span<const int> atoms, int eflag, int vflag);
+    torch::Tensor equilibrated_charges(Member &member, const torch::Tensor &variables,
+                                       std::span<const int> atoms, int eflag, int vflag);
+    void add_output_of_charges(const Member &member, const torch::Tensor &variables,
+                               std::span<const int> atoms, std::span<const double> charges);
     void add_long_range(const equicalc_lammps::LongRange &long_range);
     void add_charge_energy(int row, double energy);
-    void add_dipole(const equicalc_lammps::Dipole &dipole);
+    void add_dipole(const equicalc_lammps::DipoleOfAtoms &dipole);
 
     // How many cutoffs an atom sees: layers, and one more where charges flow along edges.
     int depth() const;
@@ -162,7 +163,10 @@ class PairEquicalc : public Pair {
     std::vector<Member> members_;
     std::unique_ptr<equicalc_lammps::Committee> committee_;
     equicalc_lammps::AtomOutputs outputs_;
+    equicalc::EdgeScatter scatter_;
+    std::vector<double> all_charges_;  // of the rows of all ranks that are seen here
     std::unique_ptr<equicalc_lammps::AtomGraph> graph_;
+    std::unique_ptr<equicalc_lammps::DeviceGraph> device_graph_;  // of a staged device
     std::unique_ptr<equicalc_lammps::Halo> halo_;
     std::unique_ptr<equicalc_lammps::Contacts> contacts_;
     std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;  // of models with charges

@@ -3,6 +3,9 @@
 
 #include "atom_graph.h"
 #include "collective_error.h"
+#include "device_graph.h"
+
+#include "comm.h"
 
 #include <algorithm>
 #include <cmath>
@@ -22,8 +25,9 @@ struct Neighbour {
 };
 
 Neighbour closest_to(int64_t row, const equicalc::Graph &graph) {
-    const int64_t count = graph.edge_index.size(1);
-    const int64_t *receivers = graph.edge_index.data_ptr<int64_t>();
+    const auto index = graph.edge_index.accessor<int32_t, 2>();
+    const int64_t count = index.size(1);
+    const int32_t *receivers = index[0].data();
     const double *vectors = graph.edge_vectors.data_ptr<double>();
     Neighbour found;
     for (int64_t edge = std::lower_bound(receivers, receivers + count, row) - receivers;
@@ -31,7 +35,7 @@ Neighbour closest_to(int64_t row, const equicalc::Graph &graph) {
         const double *d = vectors + 3 * edge;
         const double distance = std::hypot(d[0], d[1], d[2]);
         if (distance < found.distance) {
-            found = {receivers[count + edge], distance};
+            found = {index[1][edge], distance};
         }
     }
     return found;
@@ -39,13 +43,27 @@ Neighbour closest_to(int64_t row, const equicalc::Graph &graph) {
 
 }  // namespace
 
+// What fills the memory of this rank.
+std::string PairEquicalc::load() const {
+    return " on rank " + std::to_string(comm->me) + ", which has " +
+           std::to_string(graph_->n_local()) + " atoms, " +
+           std::to_string(graph_->n_total() - graph_->n_local()) +
+           " copies of atoms of others and " +
+           std::to_string(device_graph_ ? device_graph_->n_edges() : graph_->n_edges()) +
+           " neighbour pairs within the cutoff";
+}
+
 void PairEquicalc::require_finite(const equicalc::ForwardResult &result,
                                   const equicalc::Graph &graph) const {
-    const torch::Tensor sums = result.energies + result.variables.sum(1);
-    const double *sum = sums.data_ptr<double>();
+    const auto energies = result.energies.accessor<double, 1>();
+    const auto variables = result.variables.accessor<double, 2>();
     std::vector<int64_t> rows;
-    for (int64_t row = 0; row < sums.size(0); ++row) {
-        if (!std::isfinite(sum[row])) {
+    for (int64_t row = 0; row < energies.size(0); ++row) {
+        double sum = energies[row];
+        for (int64_t k = 0; k < variables.size(1); ++k) {
+            sum += variables[row][k];
+        }
+        if (!std::isfinite(sum)) {
             rows.push_back(row);
         }
     }
@@ -53,11 +71,13 @@ void PairEquicalc::require_finite(const equicalc::ForwardResult &result,
 }
 
 // What is not a number spreads over neighbours: among them the closest pair is the likely origin.
-void PairEquicalc::require_none_of(const std::vector<int64_t> &rows, const equicalc::Graph &graph,
+void PairEquicalc::require_none_of(const std::vector<int64_t> &rows,
+                                   const equicalc::Graph &on_device,
                                    const std::string &what) const {
     if (rows.empty()) {
         return;
     }
+    const equicalc::Graph graph = on_device.on_host();
     int64_t origin = rows.front();
     Neighbour closest = closest_to(origin, graph);
     for (const int64_t row : rows) {

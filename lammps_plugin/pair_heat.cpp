@@ -44,21 +44,21 @@ void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &g
         }
         for (int axis = 0; axis < 3; ++axis) {
             const torch::Tensor own = positions.select(1, axis).narrow(0, 0, graph_->n_local());
-            moments[axis] = member.weighted->gradient(weights_of_own_rows(own.contiguous()), {});
+            moments[axis] =
+                member.evaluator->weighted_gradient(weights_of_own_rows(own.contiguous()), {})
+                    .cpu();
         }
     }
-    const int64_t n_edges = graph.edge_index.size(1);
-    const int64_t *receivers = graph.edge_index.data_ptr<int64_t>();
-    const int64_t *senders = receivers + n_edges;
+    const auto index = graph.edge_index.accessor<int32_t, 2>();
     const double *vectors = graph.edge_vectors.data_ptr<double>();
     const double *gradients = edge_gradients.data_ptr<double>();
-    for (int64_t edge = 0; edge < n_edges; ++edge) {
-        double *of_receiver = cvatom[graph_->atom_of_row()[receivers[edge]]];
-        double *of_sender = cvatom[graph_->atom_of_row()[senders[edge]]];
+    for (int64_t edge = 0; edge < index.size(1); ++edge) {
+        double *of_receiver = cvatom[graph_->atom_of_row()[index[0][edge]]];
+        double *of_sender = cvatom[graph_->atom_of_row()[index[1][edge]]];
         for (int a = 0; a < 3; ++a) {
             const double *sums = has_moments ? moments[a].data_ptr<double>() + 3 * edge : nullptr;
             const double r =
-                has_moments ? positions.data_ptr<double>()[3 * receivers[edge] + a] : 0.0;
+                has_moments ? positions.data_ptr<double>()[3 * index[0][edge] + a] : 0.0;
             for (int b = 0; b < 3; ++b) {
                 const double g = gradients[3 * edge + b];
                 const double moment = has_moments ? sums[b] - r * g : 0.0;

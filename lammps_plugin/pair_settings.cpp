@@ -2,34 +2,28 @@
 #include "pair_equicalc.h"
 
 #include "atom_graph.h"
+#include "charge_constraint.h"
 #include "charge_history.h"
 #include "collective_error.h"
 #include "committee.h"
 #include "contacts.h"
 #include "coulomb.h"
-#include "dipole.h"
+#include "device_graph.h"
 #include "halo.h"
 #include "model_locator.h"
+#include "words.h"
 
 #include "atom.h"
 #include "comm.h"
-#include "domain.h"
 #include "error.h"
-#include "fix.h"
 #include "force.h"
 #include "memory.h"
-#include "modify.h"
-#include "neighbor.h"
-#include "update.h"
 #include "utils.h"
 
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cmath>
-#include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -37,31 +31,6 @@ using namespace LAMMPS_NS;
 using namespace equicalc_lammps;
 
 namespace {
-
-template <typename List>
-std::string joined(const List &words) {
-    std::string text;
-    for (const auto &word : words) {
-        text += (text.empty() ? "" : " ") + std::string(word);
-    }
-    return text;
-}
-
-std::string shortest(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%g", value);
-    return text;
-}
-
-// One width, or one per element.
-std::string widths(const std::vector<double> &sigmas) {
-    std::vector<std::string> words;
-    for (const double sigma : sigmas) {
-        words.push_back(shortest(sigma));
-    }
-    const bool equal = std::equal(words.begin() + 1, words.end(), words.begin());
-    return equal ? words.front() : joined(words);
-}
 
 // A chemical symbol, of this world or not, or NULL; everything else names a model.
 bool names_element(const std::string &word) {
@@ -108,7 +77,12 @@ void PairEquicalc::coeff(int narg, char **arg) {
     }
     graph_ =
         std::make_unique<AtomGraph>(lmp, units_, info().cutoff, members_.front().species_of_type);
-    halo_ = std::make_unique<Halo>(lmp, this, *graph_);
+    halo_ = std::make_unique<Halo>(lmp, this, *graph_, options_.device.is_staged);
+    device_graph_.reset();
+    if (options_.device.is_staged) {
+        device_graph_ =
+            std::make_unique<DeviceGraph>(lmp, units_, info().cutoff, options_.device.device);
+    }
     committee_ = std::make_unique<Committee>(lmp, this);
     contacts_ = std::make_unique<Contacts>(lmp, info(), options_.on_contact);
     // LAMMPS sizes its buffers once: for the widest message, and for (rank, row) of the owner.
@@ -138,12 +112,10 @@ PairEquicalc::Member PairEquicalc::load_model(const std::string &path_or_name) c
         const std::string path = locate_model(path_or_name);
         equicalc::LoadOptions options;
         options.dtype = options_.dtype();
-        options.device = options_.device;
+        options.device = options_.device.device;
+        options.scripted = options_.device.is_staged;
         member.model = equicalc::Model::load(path, options);
         member.evaluator = std::make_unique<equicalc::Evaluator>(member.model);
-        if (options_.extended_ghosts) {
-            member.weighted = std::make_unique<equicalc::WeightedEvaluation>(member.model);
-        }
     });
     log_model(member, path_or_name);
     return member;
@@ -176,52 +148,6 @@ void PairEquicalc::match_to_first(Member &member) const {
                          shortest(first.sigmas.at(k)), shortest(sigma));
         }
     }
-}
-
-void PairEquicalc::log_model(const Member &member, const std::string &path) const {
-    if (comm->me != 0) {
-        return;
-    }
-    const equicalc::ModelInfo &model = member.model->info();
-    std::string text = "equicalc model " + model.name + " (" + path + ")\n  elements " +
-                       joined(model.elements) + ", cutoff " + shortest(model.cutoff) +
-                       " angstrom, " + std::to_string(model.n_layers) + " layers, ";
-    if (model.has_charges()) {
-        text += std::string(equicalc::name_of(model.charge_model)) + " charges of Gaussian width " +
-                widths(model.sigmas) + " angstrom, total charge " +
-                shortest(options_.total_charge / units_.charge) + " e\n";
-    } else {
-        text += "no charges\n";
-    }
-    utils::logmesg(lmp, text);
-}
-
-void PairEquicalc::log_style() const {
-    if (comm->me != 0) {
-        return;
-    }
-    std::string text;
-    if (members_.size() > 1) {
-        text += "  mean of " + std::to_string(members_.size()) + " models";
-        text += options_.deviation_every > 0
-                    ? ", deviations every " + std::to_string(options_.deviation_every) + " steps\n"
-                    : "\n";
-    }
-    if (options_.extended_ghosts) {
-        text += "  ghosts as far as " + std::to_string(depth()) +
-                " cutoffs instead of an exchange between layers\n";
-    }
-    const auto &field = options_.field;
-    if (options_.has_field()) {
-        text += "  electric field " + shortest(field[0]) + " " + shortest(field[1]) + " " +
-                shortest(field[2]) + ", without its part of the virial\n";
-    }
-    text += "  precision " + options_.precision;
-    if (options_.dtype() != torch::kFloat64) {
-        text += " (the network; geometry, sums of energies and Coulomb energy in float64)";
-    }
-    text += ", " + std::to_string(comm->nthreads) + " thread(s) per MPI rank\n";
-    utils::logmesg(lmp, text);
 }
 
 void PairEquicalc::map_types(const std::vector<std::string> &elements) {
@@ -286,120 +212,4 @@ void PairEquicalc::allocate() {
             cutsq[i][j] = cutghost[i][j] = 0.0;
         }
     }
-}
-
-// KSPACE styles estimate their accuracy from the charges before the first step.
-void PairEquicalc::give_nominal_charges() {
-    double local = 0.0, total = 0.0;
-    for (int i = 0; i < atom->nlocal; ++i) {
-        local += std::abs(atom->q[i]);
-    }
-    MPI_Allreduce(&local, &total, 1, MPI_DOUBLE, MPI_SUM, world);
-    if (total > 0.0) {
-        return;
-    }
-    for (int i = 0; i < atom->nlocal; ++i) {
-        const int species = members_.front().species_of_type[atom->type[i]];
-        atom->q[i] = species < 0 ? 0.0 : units_.charge * info().nominal_charges.at(species);
-    }
-}
-
-void PairEquicalc::init_style() {
-    if (!model_is_loaded()) {
-        error->all(FLERR,
-                   "pair_style equicalc has no model yet. Type 'pair_coeff * * MODEL El1 El2 ...'");
-    }
-    if (force->newton_pair == 0) {
-        error->all(FLERR,
-                   "pair_style equicalc sends forces back to the owners of ghost atoms, found "
-                   "'newton off'. Type 'newton on'");
-    }
-    if (domain->dimension != 3) {
-        error->all(FLERR, "pair_style equicalc needs three dimensions. Type 'dimension 3'");
-    }
-    const bool excludes_bonded =
-        atom->molecular != Atom::ATOMIC && std::any_of(force->special_lj + 1, force->special_lj + 4,
-                                                       [](double factor) { return factor == 0.0; });
-    if (excludes_bonded) {
-        error->all(FLERR,
-                   "pair_style equicalc needs the bonded neighbours that special_bonds leaves "
-                   "out. Type 'special_bonds lj/coul 1.0 1.0 1.0'");
-    }
-    require_dispersion();
-    refuse_pair_energies();
-    // under hybrid styles LAMMPS sizes its buffers by the hybrid style, which asked before the
-    // model was known
-    force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
-    force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
-    require_centroid_virials();
-    neighbor->add_request(
-        this, NeighConst::REQ_FULL | (options_.extended_ghosts ? NeighConst::REQ_GHOST : 0));
-    if (options_.extended_ghosts) {
-        if (comm->mode != Comm::SINGLE) {
-            error->all(FLERR,
-                       "pair_style equicalc: 'ghosts extended' sets one cutoff for all ghosts, "
-                       "found 'comm_modify mode multi'. Type 'comm_modify mode single'");
-        }
-        // what `comm_modify cutoff` sets
-        const double reach = depth() * units_.length * info().cutoff + neighbor->skin;
-        comm->cutghostuser = std::max(comm->cutghostuser, reach);
-    }
-    numbered_at_ = -1;
-    contacts_->begin_run();
-    if (!coulomb_) {
-        return;
-    }
-    require_settings_of_charged_model();
-    require_possible_field();
-    refuse_other_charges();
-    refuse_fixes_in_field();
-    coulomb_->init_run();
-    if (force->kspace != nullptr) {
-        return;
-    }
-    if (domain->xperiodic != 0 || domain->yperiodic != 0 || domain->zperiodic != 0) {
-        error->all(FLERR,
-                   "model '" + info().name +
-                       "' has charges, whose long-range energy needs a KSPACE style. Add the "
-                       "line 'kspace_style pppm 1e-5' after pair_coeff");
-    }
-    // Without periodic directions there is nothing to sum but the pairs.
-    if (comm->me == 0) {
-        utils::logmesg(lmp,
-                       "equicalc: no periodic direction, Coulomb energy by summing all pairs\n");
-    }
-}
-
-double PairEquicalc::init_one(int i, int j) {
-    if (setflag[i][j] == 0) {
-        error->all(FLERR, "pair_style equicalc: types " + std::to_string(i) + " and " +
-                              std::to_string(j) + " have no pair_coeff");
-    }
-    const std::vector<int> &species = members_.front().species_of_type;
-    const bool mapped = species[i] >= 0 && species[j] >= 0;
-    if (!mapped) {
-        cutghost[i][j] = cutghost[j][i] = 0.0;
-        return 0.0;
-    }
-    const double cutoff = units_.length * info().cutoff;
-    cutghost[i][j] = cutghost[j][i] = cutoff;
-    return coulomb_ ? std::max(cutoff, coulomb_->range(i, j)) : cutoff;
-}
-
-// KSPACE styles ask for `cut_coul` at the start of their init, before they look at the charges and
-// at the splitting parameter. It is the only call into the pair style at that moment, so what they
-// need from the model is set here; kspace_style may then come before or after pair_style.
-void *PairEquicalc::extract(const char *name, int &dimension) {
-    dimension = 0;
-    if (std::strcmp(name, "cut_coul") != 0 || !model_is_loaded()) {
-        return nullptr;
-    }
-    if (!coulomb_) {
-        error->all(FLERR,
-                   "model '" + info().name +
-                       "' has no charges and needs no KSPACE style. Type 'kspace_style none'");
-    }
-    coulomb_->attach();
-    give_nominal_charges();
-    return coulomb_->cutoff();
 }

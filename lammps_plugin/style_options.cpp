@@ -15,7 +15,7 @@ using LAMMPS_NS::LAMMPS;
 using Words = std::span<char *>;
 
 constexpr const char *kUsage =
-    "pair_style equicalc [precision float64|float32|mixed] [device cpu|auto] [charge Q] "
+    "pair_style equicalc [precision float64|float32|mixed] [device cpu|cuda|auto] [charge Q] "
     "[efield Ex Ey Ez] [ghosts exchange|extended] [deviation N] "
     "[contacts warn|stop|ignore] [skin_mask on]";
 
@@ -26,15 +26,11 @@ struct Option {
 };
 
 bool read_device(LAMMPS *lmp, StyleOptions &options, const Words &values) {
-    const std::string name = values[0];
-    if (name == "cuda" || name == "gpu") {
-        lmp->error->all(FLERR, "pair_style equicalc: found 'device " + name +
-                                   "', but this plugin runs on CPUs only: it was built without "
-                                   "CUDA. Type 'device cpu', or 'device auto', which takes a GPU "
-                                   "where one can be used");
+    const bool known = names_device(values[0]);
+    if (known) {
+        options.device = choose_device(lmp, values[0]);
     }
-    options.device = torch::kCPU;
-    return name == "cpu" || name == "auto";
+    return known;
 }
 
 // Edges between cutoff and skin have no part in the energy; there is no reason to carry them along.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "contacts.h"
+#include "device_choice.h"
 
 #include <torch/types.h>
 
@@ -16,7 +17,7 @@ namespace equicalc_lammps {
 
 struct StyleOptions {
     std::string precision = "float64";
-    torch::Device device = torch::kCPU;
+    DeviceChoice device;
     double total_charge = 0.0;      // in units of the deck
     std::array<double, 3> field{};  // likewise
     bool extended_ghosts = false;   // no exchange between layers but a wider shell of ghosts

@@ -178,6 +178,60 @@ def test_graphs_that_name_impossible_atoms_are_refused(core_module, exported):
             direct.forward(torch.tensor(species), torch.tensor(edges), vectors, 2)
 
 
+def test_edges_in_32_bits_are_the_same_edges(core_module, exported):
+    species, edges, vectors = close_contact_graph()
+    for evaluator in evaluators(core_module, exported("two layers")):
+        expected = results(evaluator, species, edges, vectors)
+        found = results(evaluator, species, edges.to(torch.int32), vectors)
+        assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_numbers_of_atoms_beyond_32_bits_are_refused_not_wrapped(core_module, exported):
+    _, direct = evaluators(core_module, exported("two layers"))
+    edges = torch.tensor([[0, 1], [1, 2**32]])
+    with pytest.raises(EquicalcError, match="bad graph"):
+        direct.forward(torch.tensor([0, 1]), edges, torch.ones(2, 3).double(), 2)
+
+
+@pytest.mark.parametrize("name", ["two layers", "three layers", "one layer"])
+def test_weighted_gradients_are_those_of_the_scripted_module(core_module, exported, name):
+    species, edges, vectors = close_contact_graph()
+    n = len(species)
+    by_energies = torch.linspace(-1, 2, n, dtype=torch.float64)
+    by_energies[::3] = 0.0
+    by_variables = torch.linspace(-2, 1, 2 * n, dtype=torch.float64).view(n, 2)
+    found = []
+    for evaluator in evaluators(core_module, exported(name, **CONFIGS[name])):
+        evaluator.forward(species, edges, vectors, n)
+        # the graph is kept: a second sum, and the first once more
+        sums = [(by_energies, None), (by_energies, by_variables), (by_energies, None)]
+        found.append([evaluator.weighted_gradient(*weights) for weights in sums])
+        assert torch.equal(found[-1][0], found[-1][2])
+        assert not torch.equal(found[-1][0], found[-1][1])
+    assert_equal(*found, FLOAT64)
+
+
+def test_results_that_somebody_holds_are_not_written_again(core_module, exported):
+    species, edges, vectors = close_contact_graph()
+    _, direct = evaluators(core_module, exported("two layers"))
+    first = results(direct, species, edges, vectors)
+    copies = [tensor.clone() for tensor in first]
+    results(direct, species, edges, 1.1 * vectors)
+    assert all(torch.equal(a, b) for a, b in zip(first, copies, strict=True))
+
+
+def test_memory_of_results_that_nobody_holds_is_used_again(core_module, exported):
+    species, edges, vectors = close_contact_graph()
+    _, direct = evaluators(core_module, exported("two layers"))
+
+    def addresses():
+        found = direct.forward(species, edges, vectors, len(species))
+        gradient = direct.backward(None)
+        return found.energies.data_ptr(), found.variables.data_ptr(), gradient.data_ptr()
+
+    assert addresses() == addresses()
+
+
 def test_networks_of_other_architectures_go_through_their_module(core_module, mock_path):
     assert not core_module.Evaluator(core_module.Model.load(str(mock_path))).is_direct
 

@@ -119,7 +119,7 @@ def test_charge_gradient_of_wrong_length_is_refused(evaluator, graph):
     ("change", "match"),
     [
         ({"species": torch.zeros(14, dtype=torch.int32)}, "species must be int64"),
-        ({"edge_index": torch.zeros(3, 2, dtype=torch.int64)}, "edge_index must be int64"),
+        ({"edge_index": torch.zeros(3, 2, dtype=torch.int64)}, "edge_index must be int32 or int64"),
         ({"edge_vectors": torch.zeros(2, 3)}, "edge_vectors must be float64"),
         ({"edge_vectors": torch.zeros(2, 3, dtype=torch.float64)}, "differ in length"),
     ],

@@ -64,6 +64,17 @@ def test_forces_and_virials_are_sums_over_edges(core_module, candidates):
         assert np.allclose(tensor.numpy(), expected, rtol=0, atol=TOLERANCE * scale)
 
 
+def test_edges_in_32_bits_are_summed_the_same(core_module, candidates):
+    _, _, index, _ = candidates
+    rng = np.random.default_rng(5)
+    vectors, gradients = (torch.from_numpy(x) for x in rng.normal(size=(2, index.shape[1], 3)))
+    found = [
+        core_module.scatter_edges(torch.from_numpy(index.astype(kind)), vectors, gradients, 30, 30)
+        for kind in (np.int64, np.int32)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_halo_rows_receive_the_forces_of_senders(core_module):
     forces, _, atom_virials = core_module.scatter_edges(
         torch.tensor([[0], [1]]), torch.ones(1, 3).double(), torch.ones(1, 3).double(), 1, 2

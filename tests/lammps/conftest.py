@@ -182,12 +182,17 @@ class Bench:
         field: tuple[float, ...] = (0.0, 0.0, 0.0),
         extra: str = "",
         processors: str = "* * *",
+        words: str = "",
     ) -> dict[str, np.ndarray]:
-        """As `from_ase`, of LAMMPS: any boundaries, any total charge, in a field or without."""
+        """As `from_ase`, of LAMMPS: any boundaries, any total charge, in a field or without.
+
+        `words` come last after `pair_style equicalc`.
+        """
         prism = write_data(self.directory / "structure.data", atoms, ELEMENTS)
         style = f"charge {atoms.info.get('charge', 0.0)}"
         if any(field):
             style += " efield " + " ".join(map(repr, map(float, prism.vector_to_lammps(field))))
+        style += f" {words}"
         if not any(atoms.pbc):
             kspace = None
         elif not all(atoms.pbc):
@@ -204,8 +209,8 @@ run 0
 """
         deck = self.deck(model, body, kspace=kspace, style=style)
         boundary = " ".join("p" if periodic else "f" for periodic in atoms.pbc)
-        words = f"boundary {boundary}\nprocessors {processors}\natom_style"
-        table = self.run(deck.replace("atom_style", words), ranks=ranks).thermo[-1]
+        box = f"boundary {boundary}\nprocessors {processors}\natom_style"
+        table = self.run(deck.replace("atom_style", box), ranks=ranks).thermo[-1]
         rows = self.frames("out.dump")[-1]
         pressure = np.zeros((3, 3))
         for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):

@@ -1,0 +1,67 @@
+// Counts allocations of at least LARGE_BYTES; at the end of the process the count goes to a file of
+// its own in the folder LARGE_COUNTS. To be preloaded.
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+
+static size_t least = (size_t)-1;
+static long count = 0;
+
+static void note(size_t bytes) {
+    if (bytes >= least) {
+        __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED);
+    }
+}
+
+void *malloc(size_t bytes) {
+    note(bytes);
+    return __libc_malloc(bytes);
+}
+
+void *calloc(size_t n, size_t bytes) {
+    note(n * bytes);
+    return __libc_calloc(n, bytes);
+}
+
+void *realloc(void *old, size_t bytes) {
+    note(bytes);
+    return __libc_realloc(old, bytes);
+}
+
+void *memalign(size_t alignment, size_t bytes) {
+    note(bytes);
+    return __libc_memalign(alignment, bytes);
+}
+
+void *aligned_alloc(size_t alignment, size_t bytes) { return memalign(alignment, bytes); }
+
+int posix_memalign(void **result, size_t alignment, size_t bytes) {
+    *result = memalign(alignment, bytes);
+    return *result == NULL ? 12 : 0;
+}
+
+__attribute__((constructor)) static void start(void) {
+    const char *bytes = getenv("LARGE_BYTES");
+    if (bytes != NULL) {
+        least = strtoul(bytes, NULL, 10);
+    }
+}
+
+__attribute__((destructor)) static void finish(void) {
+    const char *folder = getenv("LARGE_COUNTS");
+    char path[4096];
+    if (folder == NULL) {
+        return;
+    }
+    snprintf(path, sizeof path, "%s/%d.count", folder, (int)getpid());
+    FILE *file = fopen(path, "w");
+    if (file != NULL) {
+        fprintf(file, "%ld\n", count);
+        fclose(file);
+    }
+}
