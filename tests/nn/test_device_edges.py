@@ -48,3 +48,14 @@ def test_senders_out_of_range_are_refused():
     vectors = torch.ones(2, 3, dtype=torch.float64)
     with pytest.raises(RuntimeError, match="must hold senders below 2, found 2 at edge 1"):
         torch.ops.equicalc.edge_forces(index, vectors, vectors, 2, 2)
+
+
+def test_tests_run_with_the_kernels_that_they_name(request):
+    """Those for devices have room for 32 Bessel functions, those of the CPU for any number."""
+    weights = [torch.rand(4, 33), torch.rand(4), torch.rand(2, 4), torch.rand(2)]
+    arguments = (torch.rand(3), *weights, 1.0, 5.0)
+    if request.node.callspec.params["kernels"] == "cpu":
+        assert torch.ops.equicalc.radial_functions(*arguments).shape == (3, 2)
+    else:
+        with pytest.raises(RuntimeError, match="at most 32 Bessel and radial functions"):
+            torch.ops.equicalc.radial_functions(*arguments)

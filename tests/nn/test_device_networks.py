@@ -74,16 +74,3 @@ def test_networks_are_the_same_function(kind, dtype, tolerance, tmp_path, host_g
         assert a.shape == b.shape
         if a.numel():
             assert (a - b).abs().max() <= tolerance * max(1.0, a.abs().max().item())
-
-
-def test_the_source_for_devices_is_what_runs(host_groups):
-    """It has room for 32 Bessel functions, the kernels of the CPU for any number."""
-    distance, weights = torch.rand(3), [torch.rand(4, 33), torch.rand(4), torch.rand(2, 4)]
-    arguments = (distance, *weights, torch.rand(2), 1.0, 5.0)
-    assert torch.ops.equicalc.radial_functions(*arguments).shape == (3, 2)
-    host_groups.use_host_groups(1)
-    try:
-        with pytest.raises(RuntimeError, match="at most 32 Bessel and radial functions"):
-            torch.ops.equicalc.radial_functions(*arguments)
-    finally:
-        host_groups.use_host_groups(0)
