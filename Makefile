@@ -86,7 +86,7 @@ bench-lammps: setup
 # About eight minutes, most of them for the compiler
 gpu: setup
 	EQUICALC_CUDA=1 $(PIP) --no-build-isolation --no-deps -e .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cuda tests/test_cuda.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cuda tests/test_cuda.py tests/lammps/test_device.py
 	if command -v compute-sanitizer >/dev/null; then \
 		compute-sanitizer --error-exitcode 1 $(BIN)/python -m pytest -m cuda tests/test_cuda.py \
 			-k "few_atoms or mace or sevennet_parity"; \

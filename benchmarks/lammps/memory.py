@@ -1,7 +1,7 @@
 """Memory of `pair_style equicalc`: what an atom costs, and a million atoms in one process.
 
     python -m benchmarks.lammps.memory                    (50,000 and 200,000 atoms)
-    python -m benchmarks.lammps.memory --cells 50         (a million)
+    python -m benchmarks.lammps.memory --cells 50 --steps 1   (a million)
 
 A random network of the default architecture with predicted charges (2 layers, degree 2, 64
 channels, cutoff 5 A) runs a few steps of rattled KCl in float32 with `pppm 1e-4`, in one process.
@@ -25,7 +25,6 @@ from equicalc.nn import EquiNetwork, NetworkConfig
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "lammps"
 OUTPUT = Path(__file__).resolve().parent.parent / "output" / "lammps_memory"
-STEPS = 3
 
 DECK = """units metal
 atom_style charge
@@ -67,11 +66,11 @@ def peak_kb(log: str) -> int:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", log)[-1])
 
 
-def measure(cells: int) -> dict:
+def measure(cells: int, steps: int) -> dict:
     """Peak and time of a run of 8 cells^3 atoms."""
     model = model_file()
     deck = OUTPUT / "in.memory"
-    deck.write_text(DECK.format(cells=cells, model=model, steps=STEPS))
+    deck.write_text(DECK.format(cells=cells, model=model, steps=steps))
     log = run_deck(deck, arguments=("-log", "none")).log
     loop = re.search(r"Loop time of ([\d.]+)", log)
     pairs = re.search(r"Ave neighs/atom = ([\d.]+)", log)
@@ -80,7 +79,7 @@ def measure(cells: int) -> dict:
     return {
         "n_atoms": 8 * cells**3,
         "peak_kB": peak_kb(log),
-        "seconds_per_step": float(loop.group(1)) / STEPS,
+        "seconds_per_step": float(loop.group(1)) / steps,
         "neighbours_with_skin": float(pairs.group(1)),
     }
 
@@ -89,7 +88,7 @@ def table(entries: list[dict]) -> str:
     """The table of all measurements, smallest first."""
     text = ["# Memory of `pair_style equicalc`", ""]
     text += ["Default architecture with predicted charges (2 layers, degree 2, 64 channels, 5 Å),"]
-    text += ["rattled KCl, float32, `pppm 1e-4`, one process, three steps of dynamics.", ""]
+    text += ["rattled KCl, float32, `pppm 1e-4`, one process, a few steps of dynamics.", ""]
     text += ["| atoms | peak (GiB) | kB per atom | kB per atom beyond the smallest |"]
     text += ["|---|---|---|---|"]
     least = entries[0]
@@ -107,12 +106,13 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", nargs="+", type=int, default=[18, 29], help="along each axis")
+    parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     stored = RESULTS / "memory.json"
     entries = json.loads(stored.read_text()) if stored.exists() else []
     for cells in options.cells:
-        found = measure(cells)
+        found = measure(cells, options.steps)
         print(found, flush=True)
         entries = [entry for entry in entries if entry["n_atoms"] != found["n_atoms"]]
         entries = sorted([*entries, found], key=lambda entry: entry["n_atoms"])
