@@ -70,7 +70,6 @@ def main() -> None:
         "drift_meV_per_atom_ns": float(1000.0 * slope),
         "rms_meV_per_atom": float(np.std(energies - slope * times - start)),
         "temperature_K": float(thermo["Temp"].mean()),
-        "us_per_atom_step": 1e6 * run.loop_times[-1] / n_atoms / float(thermo["Step"][-1]),
     }
     text = "\n".join(
         [
