@@ -1,32 +1,12 @@
 #include "contraction_kernels.h"
 
-#include "simd.h"
+#include "targets.h"
 
 namespace equicalc::kernels {
 namespace {
 
 using simd::load;
 using simd::store;
-
-// Half of simd::Wide: the compiler keeps accumulators of one AVX2 register in it, but moves those
-// of two through memory, which costs five times the arithmetic here.
-template <typename T>
-struct Vector {
-    static constexpr int64_t lanes = simd::kBytes / 2 / sizeof(T);
-    typedef T type __attribute__((vector_size(simd::kBytes / 2), aligned(alignof(T))));
-};
-
-// Calls body(S{}, first) for every block of channels: vectors, then single ones for the rest.
-template <typename T, typename Body>
-EQUICALC_INLINE void for_channels(int64_t n_channels, const Body &body) {
-    int64_t first = 0;
-    for (; first + Vector<T>::lanes <= n_channels; first += Vector<T>::lanes) {
-        body(Vector<T>{}, first);
-    }
-    for (; first < n_channels; ++first) {
-        body(simd::Single<T>{}, first);
-    }
-}
 
 // The coefficient of a term, or nothing where the tree only branches.
 template <typename S, typename T>
@@ -46,11 +26,11 @@ EQUICALC_INLINE void gather(const T *x, int64_t n_components, int64_t n_channels
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void contract_body(const Contraction<T> &p, int64_t begin, int64_t end, T *out) {
     const ContractionTree &tree = p.tree;
     const int64_t channels = p.n_channels, size = p.n_components * channels;
-    for_channels<T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+    simd::for_channels<Target, T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
         using S = decltype(s);
         using V = typename S::type;
         for (int64_t n = begin; n < end; ++n) {
@@ -77,12 +57,12 @@ EQUICALC_INLINE void contract_body(const Contraction<T> &p, int64_t begin, int64
     });
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void contract_backward_body(const Contraction<T> &p, int64_t begin, int64_t end,
                                             const T *grad, T *grad_x) {
     const ContractionTree &tree = p.tree;
     const int64_t channels = p.n_channels, size = p.n_components * channels;
-    for_channels<T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+    simd::for_channels<Target, T>(channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
         using S = decltype(s);
         using V = typename S::type;
         for (int64_t n = begin; n < end; ++n) {
@@ -115,15 +95,19 @@ EQUICALC_INLINE void contract_backward_body(const Contraction<T> &p, int64_t beg
     });
 }
 
+// The loops as what simd::run takes.
+EQUICALC_BODY(ContractLoop, contract_body)
+EQUICALC_BODY(ContractBackwardLoop, contract_backward_body)
+
 }  // namespace
 
-#define EQUICALC_INSTANTIATE(T)                                                                  \
-    EQUICALC_CLONES void contract(const Contraction<T> &p, int64_t begin, int64_t end, T *out) { \
-        contract_body<T>(p, begin, end, out);                                                    \
-    }                                                                                            \
-    EQUICALC_CLONES void contract_backward(const Contraction<T> &p, int64_t begin, int64_t end,  \
-                                           const T *grad, T *grad_x) {                           \
-        contract_backward_body<T>(p, begin, end, grad, grad_x);                                  \
+#define EQUICALC_INSTANTIATE(T)                                                                \
+    void contract(const Contraction<T> &p, int64_t begin, int64_t end, T *out) {               \
+        simd::run<ContractLoop>(p, begin, end, out);                                           \
+    }                                                                                          \
+    void contract_backward(const Contraction<T> &p, int64_t begin, int64_t end, const T *grad, \
+                           T *grad_x) {                                                        \
+        simd::run<ContractBackwardLoop>(p, begin, end, grad, grad_x);                          \
     }
 
 EQUICALC_INSTANTIATE(float)

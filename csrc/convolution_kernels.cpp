@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "simd.h"
+#include "targets.h"
 
 namespace equicalc::kernels {
 namespace {
@@ -11,14 +11,14 @@ namespace {
 using simd::load;
 using simd::store;
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void outer_sum_body(const OuterSum<T> &p, const EdgeRows &rows, int64_t begin,
                                     int64_t end, T *sums) {
     for (int64_t i = begin; i < end; ++i) {
         T *out = sums + i * p.n_components * p.width;
         std::fill_n(out, p.n_components * p.width, T(0));
         for (int64_t e = rows.start[i]; e < rows.start[i + 1]; ++e) {
-            simd::for_channels<T>(p.width, [&](auto s, int64_t k) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.width, [&](auto s, int64_t k) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 const auto weight = load<S>(p.weights + e * p.width + k);
                 for (int64_t m = 0; m < p.n_components; ++m) {
@@ -30,7 +30,7 @@ EQUICALC_INLINE void outer_sum_body(const OuterSum<T> &p, const EdgeRows &rows, 
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void outer_sum_backward_body(const OuterSum<T> &p, const EdgeRows &rows,
                                              int64_t begin, int64_t end, const T *grad_sums,
                                              T *grad_harmonics, T *grad_weights) {
@@ -38,8 +38,8 @@ EQUICALC_INLINE void outer_sum_backward_body(const OuterSum<T> &p, const EdgeRow
         const T *grad = grad_sums + i * p.n_components * p.width;
         for (int64_t e = rows.start[i]; e < rows.start[i + 1]; ++e) {
             const T *harmonics = p.harmonics + e * p.n_components;
-            simd::Accumulator<T> dy[kMaxComponents] = {};
-            simd::for_channels<T>(p.width, [&](auto s, int64_t k) EQUICALC_LAMBDA {
+            simd::Accumulator<Target, T> dy[kMaxComponents] = {};
+            simd::for_channels<Target, T>(p.width, [&](auto s, int64_t k) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 const auto weight = load<S>(p.weights + e * p.width + k);
                 typename S::type dw{};
@@ -86,7 +86,7 @@ EQUICALC_INLINE typename S::type projection(const T *harmonics, const T *x, int6
     return value;
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void scalar_body(const ScalarConvolution<T> &p, const EdgeRows &rows, int64_t begin,
                                  int64_t end, T *messages) {
     const int64_t n_degrees = p.l_max + 1, n_components = n_degrees * n_degrees;
@@ -97,7 +97,7 @@ EQUICALC_INLINE void scalar_body(const ScalarConvolution<T> &p, const EdgeRows &
             const T *x = p.x + rows.senders[e] * n_components * p.n_channels;
             const T *harmonics = p.harmonics + e * n_components;
             const T *radial = p.radial + e * p.n_radial;
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 for (int64_t degree = 0; degree < n_degrees; ++degree) {
                     const auto weight = radial_weight<S>(p, radial, degree, c);
@@ -110,7 +110,7 @@ EQUICALC_INLINE void scalar_body(const ScalarConvolution<T> &p, const EdgeRows &
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void scalar_edges_body(const ScalarConvolution<T> &p, const EdgeRows &rows,
                                        int64_t begin, int64_t end, const T *grad_messages,
                                        T *grad_radial, T *grad_harmonics) {
@@ -122,9 +122,9 @@ EQUICALC_INLINE void scalar_edges_body(const ScalarConvolution<T> &p, const Edge
             const T *x = p.x + rows.senders[e] * n_components * p.n_channels;
             const T *harmonics = p.harmonics + e * n_components;
             const T *radial = p.radial + e * p.n_radial;
-            simd::Accumulator<T> dy[kMaxComponents] = {};
-            simd::Accumulator<T> db[kMaxRadial] = {};
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::Accumulator<Target, T> dy[kMaxComponents] = {};
+            simd::Accumulator<Target, T> db[kMaxRadial] = {};
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 for (int64_t degree = 0; degree < n_degrees; ++degree) {
                     const auto g =
@@ -151,7 +151,7 @@ EQUICALC_INLINE void scalar_edges_body(const ScalarConvolution<T> &p, const Edge
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void scalar_senders_body(const ScalarConvolution<T> &p, const SenderRows &rows,
                                          int64_t begin, int64_t end, const T *grad_messages,
                                          T *grad_x) {
@@ -164,7 +164,7 @@ EQUICALC_INLINE void scalar_senders_body(const ScalarConvolution<T> &p, const Se
             const T *grad = grad_messages + rows.receivers[e] * n_degrees * p.n_channels;
             const T *harmonics = p.harmonics + e * n_components;
             const T *radial = p.radial + e * p.n_radial;
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 for (int64_t degree = 0; degree < n_degrees; ++degree) {
                     const auto d_value = normalisation<T>(degree) *
@@ -180,31 +180,37 @@ EQUICALC_INLINE void scalar_senders_body(const ScalarConvolution<T> &p, const Se
     }
 }
 
+// The loops as what simd::run takes.
+EQUICALC_BODY(OuterSumLoop, outer_sum_body)
+EQUICALC_BODY(OuterSumBackwardLoop, outer_sum_backward_body)
+EQUICALC_BODY(ScalarLoop, scalar_body)
+EQUICALC_BODY(ScalarEdgesLoop, scalar_edges_body)
+EQUICALC_BODY(ScalarSendersLoop, scalar_senders_body)
+
 }  // namespace
 
-#define EQUICALC_INSTANTIATE(T)                                                                   \
-    EQUICALC_CLONES void outer_sum(const OuterSum<T> &p, const EdgeRows &rows, int64_t begin,     \
-                                   int64_t end, T *sums) {                                        \
-        outer_sum_body<T>(p, rows, begin, end, sums);                                             \
-    }                                                                                             \
-    EQUICALC_CLONES void outer_sum_backward(const OuterSum<T> &p, const EdgeRows &rows,           \
-                                            int64_t begin, int64_t end, const T *grad_sums,       \
-                                            T *grad_harmonics, T *grad_weights) {                 \
-        outer_sum_backward_body<T>(p, rows, begin, end, grad_sums, grad_harmonics, grad_weights); \
-    }                                                                                             \
-    EQUICALC_CLONES void scalar_convolution(const ScalarConvolution<T> &p, const EdgeRows &rows,  \
-                                            int64_t begin, int64_t end, T *messages) {            \
-        scalar_body<T>(p, rows, begin, end, messages);                                            \
-    }                                                                                             \
-    EQUICALC_CLONES void scalar_convolution_edges(                                                \
-        const ScalarConvolution<T> &p, const EdgeRows &rows, int64_t begin, int64_t end,          \
-        const T *grad, T *grad_radial, T *grad_harmonics) {                                       \
-        scalar_edges_body<T>(p, rows, begin, end, grad, grad_radial, grad_harmonics);             \
-    }                                                                                             \
-    EQUICALC_CLONES void scalar_convolution_senders(const ScalarConvolution<T> &p,                \
-                                                    const SenderRows &rows, int64_t begin,        \
-                                                    int64_t end, const T *grad, T *grad_x) {      \
-        scalar_senders_body<T>(p, rows, begin, end, grad, grad_x);                                \
+#define EQUICALC_INSTANTIATE(T)                                                                    \
+    void outer_sum(const OuterSum<T> &p, const EdgeRows &rows, int64_t begin, int64_t end,         \
+                   T *sums) {                                                                      \
+        simd::run<OuterSumLoop>(p, rows, begin, end, sums);                                        \
+    }                                                                                              \
+    void outer_sum_backward(const OuterSum<T> &p, const EdgeRows &rows, int64_t begin,             \
+                            int64_t end, const T *grad_sums, T *grad_harmonics, T *grad_weights) { \
+        simd::run<OuterSumBackwardLoop>(p, rows, begin, end, grad_sums, grad_harmonics,            \
+                                        grad_weights);                                             \
+    }                                                                                              \
+    void scalar_convolution(const ScalarConvolution<T> &p, const EdgeRows &rows, int64_t begin,    \
+                            int64_t end, T *messages) {                                            \
+        simd::run<ScalarLoop>(p, rows, begin, end, messages);                                      \
+    }                                                                                              \
+    void scalar_convolution_edges(const ScalarConvolution<T> &p, const EdgeRows &rows,             \
+                                  int64_t begin, int64_t end, const T *grad, T *grad_radial,       \
+                                  T *grad_harmonics) {                                             \
+        simd::run<ScalarEdgesLoop>(p, rows, begin, end, grad, grad_radial, grad_harmonics);        \
+    }                                                                                              \
+    void scalar_convolution_senders(const ScalarConvolution<T> &p, const SenderRows &rows,         \
+                                    int64_t begin, int64_t end, const T *grad, T *grad_x) {        \
+        simd::run<ScalarSendersLoop>(p, rows, begin, end, grad, grad_x);                           \
     }
 
 EQUICALC_INSTANTIATE(float)

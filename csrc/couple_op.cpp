@@ -44,7 +44,22 @@ Tensor on_species(const Tensor &on_nodes, const Tensor &species, const Tensor &w
             torch::arange(weight.size(0), species.options()).unsqueeze(1).eq(species);
         return is_species.to(weight.scalar_type()).mm(on_nodes.flatten(1)).view_as(weight);
     }
-    return torch::zeros_like(weight).index_add_(0, species, on_nodes);
+    Tensor sums = torch::zeros_like(weight);
+    const int64_t width = weight[0].numel();
+    const int64_t *kind = species.data_ptr<int64_t>();
+    EQUICALC_DISPATCH(weight.scalar_type(), "couple_species", [&] {
+        const auto *from = on_nodes.data_ptr<scalar_t>();
+        auto *to = sums.data_ptr<scalar_t>();
+        // by columns, so that every sum has one order whatever the number of threads
+        at::parallel_for(0, width, kGrain * kGrain, [&](int64_t begin, int64_t end) {
+            for (int64_t n = 0; n < species.numel(); ++n) {
+                for (int64_t k = begin; k < end; ++k) {
+                    to[kind[n] * width + k] += from[n * width + k];
+                }
+            }
+        });
+    });
+    return sums;
 }
 
 // Inputs (a, b, weight, grad), outputs (dL/da, dL/db) and, with need_weight, dL/dweight.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "simd.h"
+#include "targets.h"
 
 namespace equicalc::kernels {
 namespace {
@@ -40,14 +40,14 @@ EQUICALC_INLINE void add_row_gradient(const Coupling<T> &p, int64_t row,
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void couple_body(const Coupling<T> &p, int64_t begin, int64_t end, T *out) {
     const int64_t size = p.n_components * p.n_channels, weights = p.n_paths * p.n_channels;
     for (int64_t n = begin; n < end; ++n) {
         const T *a = p.a + n * size, *b = p.b + n * size;
         const T *weight = p.weight + p.species[n] * weights;
         std::fill_n(out + n * size, size, T(0));
-        simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+        simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
             using S = decltype(s);
             for (int64_t row = 0; row < p.n_rows; ++row) {
                 const auto value = row_sum<S>(p, row, a + c, b + c) *
@@ -58,7 +58,7 @@ EQUICALC_INLINE void couple_body(const Coupling<T> &p, int64_t begin, int64_t en
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void couple_backward_body(const Coupling<T> &p, int64_t begin, int64_t end,
                                           const T *grad, const CouplingGradients<T> &to) {
     const int64_t size = p.n_components * p.n_channels, weights = p.n_paths * p.n_channels;
@@ -71,7 +71,7 @@ EQUICALC_INLINE void couple_backward_body(const Coupling<T> &p, int64_t begin, i
         if (to.weight) {
             std::fill_n(to.weight + n * weights, weights, T(0));
         }
-        simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+        simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
             using S = decltype(s);
             for (int64_t row = 0; row < p.n_rows; ++row) {
                 const int64_t path = p.row_path[row] * p.n_channels + c;
@@ -86,7 +86,7 @@ EQUICALC_INLINE void couple_backward_body(const Coupling<T> &p, int64_t begin, i
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void couple_second_body(const Coupling<T> &p, const CouplingTangents<T> &along,
                                         int64_t begin, int64_t end, const T *grad,
                                         const CouplingGradients<T> &to, T *grad_grad) {
@@ -101,7 +101,7 @@ EQUICALC_INLINE void couple_second_body(const Coupling<T> &p, const CouplingTang
         std::fill_n(db, size, T(0));
         std::fill_n(dw, weights, T(0));
         std::fill_n(grad_grad + n * size, size, T(0));
-        simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+        simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
             using S = decltype(s);
             for (int64_t row = 0; row < p.n_rows; ++row) {
                 const int64_t path = p.row_path[row] * p.n_channels + c;
@@ -122,20 +122,24 @@ EQUICALC_INLINE void couple_second_body(const Coupling<T> &p, const CouplingTang
     }
 }
 
+// The loops as what simd::run takes.
+EQUICALC_BODY(CoupleLoop, couple_body)
+EQUICALC_BODY(CoupleBackwardLoop, couple_backward_body)
+EQUICALC_BODY(CoupleSecondLoop, couple_second_body)
+
 }  // namespace
 
-#define EQUICALC_INSTANTIATE(T)                                                                \
-    EQUICALC_CLONES void couple(const Coupling<T> &p, int64_t begin, int64_t end, T *out) {    \
-        couple_body<T>(p, begin, end, out);                                                    \
-    }                                                                                          \
-    EQUICALC_CLONES void couple_backward(const Coupling<T> &p, int64_t begin, int64_t end,     \
-                                         const T *grad, const CouplingGradients<T> &to) {      \
-        couple_backward_body<T>(p, begin, end, grad, to);                                      \
-    }                                                                                          \
-    EQUICALC_CLONES void couple_second(const Coupling<T> &p, const CouplingTangents<T> &along, \
-                                       int64_t begin, int64_t end, const T *grad,              \
-                                       const CouplingGradients<T> &to, T *grad_grad) {         \
-        couple_second_body<T>(p, along, begin, end, grad, to, grad_grad);                      \
+#define EQUICALC_INSTANTIATE(T)                                                                    \
+    void couple(const Coupling<T> &p, int64_t begin, int64_t end, T *out) {                        \
+        simd::run<CoupleLoop>(p, begin, end, out);                                                 \
+    }                                                                                              \
+    void couple_backward(const Coupling<T> &p, int64_t begin, int64_t end, const T *grad,          \
+                         const CouplingGradients<T> &to) {                                         \
+        simd::run<CoupleBackwardLoop>(p, begin, end, grad, to);                                    \
+    }                                                                                              \
+    void couple_second(const Coupling<T> &p, const CouplingTangents<T> &along, int64_t begin,      \
+                       int64_t end, const T *grad, const CouplingGradients<T> &to, T *grad_grad) { \
+        simd::run<CoupleSecondLoop>(p, along, begin, end, grad, to, grad_grad);                    \
     }
 
 EQUICALC_INSTANTIATE(float)

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "simd.h"
+#include "targets.h"
 
 namespace equicalc::kernels {
 namespace {
@@ -69,7 +69,7 @@ EQUICALC_INLINE void path_gradients(const EquivariantConvolution<T> &p, const T 
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void equivariant_body(const EquivariantConvolution<T> &p, const EdgeRows &rows,
                                       int64_t begin, int64_t end, T *sums) {
     const auto &t = p.tables;
@@ -81,7 +81,7 @@ EQUICALC_INLINE void equivariant_body(const EquivariantConvolution<T> &p, const 
         for (int64_t e = rows.start[i]; e < rows.start[i + 1]; ++e) {
             const T *x = p.x + rows.senders[e] * size;
             contract_harmonics(t, p.harmonics + e * t.n_components, entries.data());
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 PerPath<S> weight;
                 radial_weights<S>(p, p.radial + e * p.n_radial, c, weight);
@@ -99,8 +99,7 @@ EQUICALC_INLINE void equivariant_body(const EquivariantConvolution<T> &p, const 
 // dL/dB of one edge, one block of channels.
 template <typename S, typename T>
 EQUICALC_INLINE void add_radial_gradient(const EquivariantConvolution<T> &p, const T *entries,
-                                         const T *grad, const T *x, int64_t c,
-                                         simd::Accumulator<T> *sums) {
+                                         const T *grad, const T *x, int64_t c, auto *sums) {
     PerPath<S> by_path;
     path_gradients<S>(p, entries, grad + c, x + c, by_path);
     for (int64_t b = 0; b < p.n_radial; ++b) {
@@ -116,8 +115,7 @@ EQUICALC_INLINE void add_radial_gradient(const EquivariantConvolution<T> &p, con
 // dL/dY of one edge, one block of channels.
 template <typename S, typename T>
 EQUICALC_INLINE void add_harmonic_gradient(const EquivariantConvolution<T> &p, const T *radial,
-                                           const T *grad, const T *x, int64_t c,
-                                           simd::Accumulator<T> *sums) {
+                                           const T *grad, const T *x, int64_t c, auto *sums) {
     const auto &t = p.tables;
     PerPath<S> weight;
     radial_weights<S>(p, radial, c, weight);
@@ -133,7 +131,7 @@ EQUICALC_INLINE void add_harmonic_gradient(const EquivariantConvolution<T> &p, c
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void edges_body(const EquivariantConvolution<T> &p, const EdgeRows &rows,
                                 int64_t begin, int64_t end, const T *grad_out, T *grad_radial,
                                 T *grad_harmonics) {
@@ -144,10 +142,10 @@ EQUICALC_INLINE void edges_body(const EquivariantConvolution<T> &p, const EdgeRo
         const T *grad = grad_out + i * size;
         for (int64_t e = rows.start[i]; e < rows.start[i + 1]; ++e) {
             const T *x = p.x + rows.senders[e] * size, *radial = p.radial + e * p.n_radial;
-            simd::Accumulator<T> db[kMaxRadial] = {};
-            simd::Accumulator<T> dy[kMaxComponents] = {};
+            simd::Accumulator<Target, T> db[kMaxRadial] = {};
+            simd::Accumulator<Target, T> dy[kMaxComponents] = {};
             contract_harmonics(t, p.harmonics + e * t.n_components, entries.data());
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 if (grad_radial) {
                     add_radial_gradient<S>(p, entries.data(), grad, x, c, db);
@@ -166,7 +164,7 @@ EQUICALC_INLINE void edges_body(const EquivariantConvolution<T> &p, const EdgeRo
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void senders_body(const EquivariantConvolution<T> &p, const SenderRows &rows,
                                   int64_t begin, int64_t end, const T *grad_out, T *grad_x) {
     const auto &t = p.tables;
@@ -179,7 +177,7 @@ EQUICALC_INLINE void senders_body(const EquivariantConvolution<T> &p, const Send
             const int64_t e = rows.edges[n];
             const T *grad = grad_out + rows.receivers[e] * size;
             contract_harmonics(t, p.harmonics + e * t.n_components, entries.data());
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 PerPath<S> weight;
                 radial_weights<S>(p, p.radial + e * p.n_radial, c, weight);
@@ -196,7 +194,7 @@ EQUICALC_INLINE void senders_body(const EquivariantConvolution<T> &p, const Send
     }
 }
 
-template <typename T>
+template <typename Target, typename T>
 EQUICALC_INLINE void weights_body(const EquivariantConvolution<T> &p, const EdgeRows &rows,
                                   int64_t begin, int64_t end, const T *grad_out, T *grad_weight) {
     const auto &t = p.tables;
@@ -207,7 +205,7 @@ EQUICALC_INLINE void weights_body(const EquivariantConvolution<T> &p, const Edge
         for (int64_t e = rows.start[i]; e < rows.start[i + 1]; ++e) {
             const T *x = p.x + rows.senders[e] * size, *radial = p.radial + e * p.n_radial;
             contract_harmonics(t, p.harmonics + e * t.n_components, entries.data());
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 PerPath<S> by_path;
                 path_gradients<S>(p, entries.data(), grad + c, x + c, by_path);
@@ -222,27 +220,31 @@ EQUICALC_INLINE void weights_body(const EquivariantConvolution<T> &p, const Edge
     }
 }
 
+// The loops as what simd::run takes.
+EQUICALC_BODY(EquivariantLoop, equivariant_body)
+EQUICALC_BODY(EdgesLoop, edges_body)
+EQUICALC_BODY(SendersLoop, senders_body)
+EQUICALC_BODY(WeightsLoop, weights_body)
+
 }  // namespace
 
-#define EQUICALC_INSTANTIATE(T)                                                                  \
-    EQUICALC_CLONES void equivariant(const EquivariantConvolution<T> &p, const EdgeRows &rows,   \
-                                     int64_t begin, int64_t end, T *out) {                       \
-        equivariant_body<T>(p, rows, begin, end, out);                                           \
-    }                                                                                            \
-    EQUICALC_CLONES void equivariant_edges(const EquivariantConvolution<T> &p,                   \
-                                           const EdgeRows &rows, int64_t begin, int64_t end,     \
-                                           const T *grad, T *grad_radial, T *grad_harmonics) {   \
-        edges_body<T>(p, rows, begin, end, grad, grad_radial, grad_harmonics);                   \
-    }                                                                                            \
-    EQUICALC_CLONES void equivariant_senders(const EquivariantConvolution<T> &p,                 \
-                                             const SenderRows &rows, int64_t begin, int64_t end, \
-                                             const T *grad, T *grad_x) {                         \
-        senders_body<T>(p, rows, begin, end, grad, grad_x);                                      \
-    }                                                                                            \
-    EQUICALC_CLONES void equivariant_weights(const EquivariantConvolution<T> &p,                 \
-                                             const EdgeRows &rows, int64_t begin, int64_t end,   \
-                                             const T *grad, T *grad_weight) {                    \
-        weights_body<T>(p, rows, begin, end, grad, grad_weight);                                 \
+#define EQUICALC_INSTANTIATE(T)                                                               \
+    void equivariant(const EquivariantConvolution<T> &p, const EdgeRows &rows, int64_t begin, \
+                     int64_t end, T *out) {                                                   \
+        simd::run<EquivariantLoop>(p, rows, begin, end, out);                                 \
+    }                                                                                         \
+    void equivariant_edges(const EquivariantConvolution<T> &p, const EdgeRows &rows,          \
+                           int64_t begin, int64_t end, const T *grad, T *grad_radial,         \
+                           T *grad_harmonics) {                                               \
+        simd::run<EdgesLoop>(p, rows, begin, end, grad, grad_radial, grad_harmonics);         \
+    }                                                                                         \
+    void equivariant_senders(const EquivariantConvolution<T> &p, const SenderRows &rows,      \
+                             int64_t begin, int64_t end, const T *grad, T *grad_x) {          \
+        simd::run<SendersLoop>(p, rows, begin, end, grad, grad_x);                            \
+    }                                                                                         \
+    void equivariant_weights(const EquivariantConvolution<T> &p, const EdgeRows &rows,        \
+                             int64_t begin, int64_t end, const T *grad, T *grad_weight) {     \
+        simd::run<WeightsLoop>(p, rows, begin, end, grad, grad_weight);                       \
     }
 
 EQUICALC_INSTANTIATE(float)

@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
-#include "direct_network.h"
+#include "compiled_network.h"
 
 namespace equicalc {
 namespace {
@@ -50,6 +50,9 @@ auto with_plain_errors(const char *phase, Run run) {
 Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {
     if (const auto &parts = model_->network().parts) {
         direct_ = direct::Network::make(*parts, model_->options().dtype);
+    } else if (const auto &program = model_->network().program) {
+        direct_ =
+            std::make_shared<compiled::Network>(program, model_->info(), model_->options().dtype);
     }
 }
 

@@ -25,33 +25,21 @@ struct Activated {
     }
 };
 
-// Calls body(Lane{}, k) for all channels k, vectors first.
-template <typename Target, typename T, typename Body>
-EQUICALC_INLINE void for_lanes(int64_t n, const Body &body) {
-    using Lane = typename Target::template Vector<T>;
-    int64_t k = 0;
-    for (; k + Lane::lanes <= n; k += Lane::lanes) {
-        body(Lane{}, k);
-    }
-    for (; k < n; ++k) {
-        body(simd::Single<T>{}, k);
-    }
-}
-
 struct Forward {
     template <typename Target, typename T>
     static EQUICALC_INLINE void run(const GateLayout &layout, int64_t n_atoms, const T *in,
                                     T *out) {
         for (int64_t atom = 0; atom < n_atoms; ++atom) {
             for (const GateScalars &s : layout.scalars) {
-                for_lanes<Target, T>(s.size, [&]<typename Lane>(Lane, int64_t k) EQUICALC_LAMBDA {
-                    const auto x = simd::load<Lane>(in + s.start + k);
-                    const Activated<Lane, T> a(x, s.activation, T(s.factor));
-                    simd::store<Lane>(out + s.start + k, a.value);
-                });
+                simd::for_channels<Target, T>(
+                    s.size, [&]<typename Lane>(Lane, int64_t k) EQUICALC_LAMBDA {
+                        const auto x = simd::load<Lane>(in + s.start + k);
+                        const Activated<Lane, T> a(x, s.activation, T(s.factor));
+                        simd::store<Lane>(out + s.start + k, a.value);
+                    });
             }
             for (const GatedBlock &b : layout.blocks) {
-                for_lanes<Target, T>(
+                simd::for_channels<Target, T>(
                     b.n_channels, [&]<typename Lane>(Lane, int64_t k) EQUICALC_LAMBDA {
                         const auto x = simd::load<Lane>(in + b.gate + k);
                         const Activated<Lane, T> a(x, layout.activation, T(layout.factor));
@@ -74,15 +62,16 @@ struct Backward {
                                     const T *grad, T *grad_in) {
         for (int64_t atom = 0; atom < n_atoms; ++atom) {
             for (const GateScalars &s : layout.scalars) {
-                for_lanes<Target, T>(s.size, [&]<typename Lane>(Lane, int64_t k) EQUICALC_LAMBDA {
-                    const auto x = simd::load<Lane>(in + s.start + k);
-                    const Activated<Lane, T> a(x, s.activation, T(s.factor));
-                    simd::store<Lane>(grad_in + s.start + k,
-                                      a.slope * simd::load<Lane>(grad + s.start + k));
-                });
+                simd::for_channels<Target, T>(
+                    s.size, [&]<typename Lane>(Lane, int64_t k) EQUICALC_LAMBDA {
+                        const auto x = simd::load<Lane>(in + s.start + k);
+                        const Activated<Lane, T> a(x, s.activation, T(s.factor));
+                        simd::store<Lane>(grad_in + s.start + k,
+                                          a.slope * simd::load<Lane>(grad + s.start + k));
+                    });
             }
             for (const GatedBlock &b : layout.blocks) {
-                for_lanes<Target, T>(
+                simd::for_channels<Target, T>(
                     b.n_channels, [&]<typename Lane>(Lane, int64_t k) EQUICALC_LAMBDA {
                         const auto x = simd::load<Lane>(in + b.gate + k);
                         const Activated<Lane, T> a(x, layout.activation, T(layout.factor));

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "archive.h"
+#include "compiled_network.h"
 #include "cuda/launch.h"
 #include "scripted_devices.h"
 
@@ -83,7 +84,7 @@ Model::Network load_network(const std::string &path, const LoadOptions &options)
         for (const torch::Tensor &buffer : module.buffers()) {
             cast(buffer);
         }
-        return {std::move(module), std::move(parts)};
+        return {std::move(module), std::move(parts), nullptr};
     } catch (const std::exception &error) {
         refuse(path, "torch " TORCH_VERSION
                      " cannot load it; the archive is damaged or was written "
@@ -161,7 +162,7 @@ ModelInfo read_info(const std::string &path, const torch::jit::Module &module) {
     return info;
 }
 
-void check_info(const std::string &path, const ModelInfo &info, const torch::jit::Module &module) {
+void check_info(const std::string &path, const ModelInfo &info) {
     const auto require = [&](bool holds, const std::string &reason) {
         if (!holds) {
             refuse(path, reason + ". Export the model again: " + kExportLine);
@@ -187,9 +188,14 @@ void check_info(const std::string &path, const ModelInfo &info, const torch::jit
         require(std::isfinite(sigma) && sigma > 0.0,
                 "found sigma " + std::to_string(sigma) + ", expected a positive Gaussian width");
     }
+}
+
+void check_methods(const std::string &path, const torch::jit::Module &module) {
     for (const char *method : {"forward", "raw_outputs"}) {
-        require(module.find_method(method).has_value(),
-                std::string("the module has no method '") + method + "'");
+        if (!module.find_method(method).has_value()) {
+            refuse(path, std::string("the module has no method '") + method +
+                             "'. Export the model again: " + kExportLine);
+        }
     }
 }
 
@@ -234,11 +240,17 @@ std::shared_ptr<Model> Model::load(const std::string &path, const LoadOptions &o
     // Before torch loads the network: a newer file may hold operators that this version lacks.
     check_format_version(path, json_format_version(path, json));
     const std::shared_ptr<Model> model(new Model());
-    model->network_ = std::make_unique<Network>(load_network(path, options));
-    const torch::jit::Module &module = model->network_->module;
-    model->info_ = read_info(path, module);
+    if (compiled::is_package(path)) {
+        model->info_ = compiled::read_info(path);
+        model->network_ = std::make_unique<Network>();
+        model->network_->program = compiled::load(path, options);
+    } else {
+        model->network_ = std::make_unique<Network>(load_network(path, options));
+        model->info_ = read_info(path, model->network_->module);
+        check_methods(path, model->network_->module);
+    }
     model->info_.json = json;
-    check_info(path, model->info_, module);
+    check_info(path, model->info_);
     model->options_ = options;
     return model;
 }

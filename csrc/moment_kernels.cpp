@@ -4,7 +4,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "simd.h"
+#include "targets.h"
 
 namespace equicalc::kernels {
 namespace {
@@ -81,7 +81,7 @@ EQUICALC_INLINE void add_harmonics(T *row, const T *harmonics, const PerDegree<S
     }
 }
 
-template <int L, bool Tangents, typename T>
+template <typename Target, int L, bool Tangents, typename T>
 EQUICALC_INLINE void moments_body(const Moments<T> &p, const EdgeRows &rows, int64_t begin,
                                   int64_t end, T *moments) {
     const int64_t size = p.n_radial * L * p.n_channels;
@@ -93,7 +93,7 @@ EQUICALC_INLINE void moments_body(const Moments<T> &p, const EdgeRows &rows, int
             const int64_t sender = rows.senders[e] * L * L * p.n_channels;
             const T *x = p.at.x + sender, *y = p.at.harmonics + e * L * L;
             const T *radial = p.at.radial + e * p.n_radial;
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 PerDegree<S, L> value;
                 if constexpr (Tangents) {
@@ -111,7 +111,7 @@ EQUICALC_INLINE void moments_body(const Moments<T> &p, const EdgeRows &rows, int
     }
 }
 
-template <int L, bool Tangents, typename T>
+template <typename Target, int L, bool Tangents, typename T>
 EQUICALC_INLINE void edges_body(const Moments<T> &p, const EdgeRows &rows, int64_t begin,
                                 int64_t end, const T *grad_moments, T *grad_radial,
                                 T *grad_harmonics) {
@@ -123,9 +123,9 @@ EQUICALC_INLINE void edges_body(const Moments<T> &p, const EdgeRows &rows, int64
             const T *x = p.at.x + sender, *tx = Tangents ? p.along.x + sender : nullptr;
             const T *y = p.at.harmonics + e * L * L, *radial = p.at.radial + e * p.n_radial;
             const T *ty = Tangents ? p.along.harmonics + e * L * L : nullptr;
-            simd::Accumulator<T> db[kMaxRadial] = {};
-            simd::Accumulator<T> dy[L * L] = {};
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::Accumulator<Target, T> db[kMaxRadial] = {};
+            simd::Accumulator<Target, T> dy[L * L] = {};
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 PerDegree<S, L> value;
                 project<S, L>(value, norms, Tangents ? ty : y, x + c, p.n_channels);
@@ -171,7 +171,7 @@ EQUICALC_INLINE void edges_body(const Moments<T> &p, const EdgeRows &rows, int64
     }
 }
 
-template <int L, bool Tangents, typename T>
+template <typename Target, int L, bool Tangents, typename T>
 EQUICALC_INLINE void senders_body(const Moments<T> &p, const SenderRows &rows, int64_t begin,
                                   int64_t end, const T *grad_moments, T *grad_x) {
     const Norms<L, T> norms;
@@ -182,7 +182,7 @@ EQUICALC_INLINE void senders_body(const Moments<T> &p, const SenderRows &rows, i
             const int64_t e = rows.edges[k];
             const T *grad = grad_moments + rows.receivers[e] * p.n_radial * L * p.n_channels;
             const T *y = p.at.harmonics + e * L * L, *radial = p.at.radial + e * p.n_radial;
-            simd::for_channels<T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
+            simd::for_channels<Target, T>(p.n_channels, [&](auto s, int64_t c) EQUICALC_LAMBDA {
                 using S = decltype(s);
                 const auto q = contract<S, L>(norms, radial, grad + c, p.n_radial, p.n_channels);
                 if constexpr (Tangents) {
@@ -201,8 +201,8 @@ EQUICALC_INLINE void senders_body(const Moments<T> &p, const SenderRows &rows, i
 
 // Calls body with l_max + 1 and the presence of tangents as compile-time constants.
 template <typename T, typename Body>
-EQUICALC_INLINE void specialise(const Moments<T> &p, const Body &body) {
-    const auto with_degrees = [&](auto degrees) EQUICALC_LAMBDA {
+void specialise(const Moments<T> &p, const Body &body) {
+    const auto with_degrees = [&](auto degrees) {
         p.has_tangents ? body(degrees, std::true_type{}) : body(degrees, std::false_type{});
     };
     switch (p.l_max) {
@@ -217,28 +217,42 @@ EQUICALC_INLINE void specialise(const Moments<T> &p, const Body &body) {
     }
 }
 
+// The loops as what simd::run takes, one for each degree.
+#define EQUICALC_MOMENT_LOOP(Name, function)                             \
+    template <int L, bool Tangents>                                      \
+    struct Name {                                                        \
+        template <typename Target, typename... Arguments>                \
+        static EQUICALC_INLINE void run(const Arguments &...arguments) { \
+            function<Target, L, Tangents>(arguments...);                 \
+        }                                                                \
+    };
+
+EQUICALC_MOMENT_LOOP(MomentsLoop, moments_body)
+EQUICALC_MOMENT_LOOP(EdgesLoop, edges_body)
+EQUICALC_MOMENT_LOOP(SendersLoop, senders_body)
+#undef EQUICALC_MOMENT_LOOP
+
 }  // namespace
 
-#define EQUICALC_INSTANTIATE(T)                                                                  \
-    EQUICALC_CLONES void moments(const Moments<T> &p, const EdgeRows &rows, int64_t begin,       \
-                                 int64_t end, T *out) {                                          \
-        specialise(p, [&](auto degrees, auto tangents) EQUICALC_LAMBDA {                         \
-            moments_body<degrees.value, tangents.value>(p, rows, begin, end, out);               \
-        });                                                                                      \
-    }                                                                                            \
-    EQUICALC_CLONES void moments_edges(const Moments<T> &p, const EdgeRows &rows, int64_t begin, \
-                                       int64_t end, const T *grad, T *grad_radial,               \
-                                       T *grad_harmonics) {                                      \
-        specialise(p, [&](auto degrees, auto tangents) EQUICALC_LAMBDA {                         \
-            edges_body<degrees.value, tangents.value>(p, rows, begin, end, grad, grad_radial,    \
-                                                      grad_harmonics);                           \
-        });                                                                                      \
-    }                                                                                            \
-    EQUICALC_CLONES void moments_senders(const Moments<T> &p, const SenderRows &rows,            \
-                                         int64_t begin, int64_t end, const T *grad, T *grad_x) { \
-        specialise(p, [&](auto degrees, auto tangents) EQUICALC_LAMBDA {                         \
-            senders_body<degrees.value, tangents.value>(p, rows, begin, end, grad, grad_x);      \
-        });                                                                                      \
+#define EQUICALC_INSTANTIATE(T)                                                                   \
+    void moments(const Moments<T> &p, const EdgeRows &rows, int64_t begin, int64_t end, T *out) { \
+        specialise(p, [&](auto degrees, auto tangents) {                                          \
+            simd::run<MomentsLoop<degrees.value, tangents.value>>(p, rows, begin, end, out);      \
+        });                                                                                       \
+    }                                                                                             \
+    void moments_edges(const Moments<T> &p, const EdgeRows &rows, int64_t begin, int64_t end,     \
+                       const T *grad, T *grad_radial, T *grad_harmonics) {                        \
+        specialise(p, [&](auto degrees, auto tangents) {                                          \
+            simd::run<EdgesLoop<degrees.value, tangents.value>>(p, rows, begin, end, grad,        \
+                                                                grad_radial, grad_harmonics);     \
+        });                                                                                       \
+    }                                                                                             \
+    void moments_senders(const Moments<T> &p, const SenderRows &rows, int64_t begin, int64_t end, \
+                         const T *grad, T *grad_x) {                                              \
+        specialise(p, [&](auto degrees, auto tangents) {                                          \
+            simd::run<SendersLoop<degrees.value, tangents.value>>(p, rows, begin, end, grad,      \
+                                                                  grad_x);                        \
+        });                                                                                       \
     }
 
 EQUICALC_INSTANTIATE(float)

@@ -2,207 +2,272 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <type_traits>
 #include <vector>
 
-#include "simd.h"
+#include "targets.h"
+#include "vector_math.h"
 
 namespace equicalc::kernels {
 namespace {
 
-template <typename T>
-using Vector = typename simd::Wide<T>::type;
+using simd::load;
+using simd::store;
 
-// An array of vectors (a bare one as a template argument would lose its alignment).
-template <typename T>
-class Vectors {
+// Edges that are worked on together: a few kilobytes for each row of hidden neurons.
+constexpr int64_t kEdges = 64;
+// Vectors of edges that one loop holds in registers.
+constexpr int kGroup = 4;
+
+// Functions of the edges of a tile: every function is a row of kEdges numbers, so that vectors hold
+// one function of several edges. Edges beyond the end of the range repeat its last one.
+template <typename Target, typename T>
+class Tile {
   public:
-    explicit Vectors(int64_t size) : cells_(size) {}
-    EQUICALC_INLINE Vector<T> &operator[](int64_t index) { return cells_[index].value; }
-    EQUICALC_INLINE const Vector<T> &operator[](int64_t index) const { return cells_[index].value; }
+    using Lane = typename Target::template Vector<T>;
+    using V = typename Lane::type;
+    static constexpr int64_t kStep = kGroup * Lane::lanes;
+    static_assert(kEdges % kStep == 0);
+
+    EQUICALC_INLINE explicit Tile(const RadialFunctions<T> &problem)
+        : p(problem),
+          storage_((2 * p.n_bessel + 5 * p.n_hidden + 2) * kEdges),
+          bessel(storage_.data()),
+          bessel_slopes(bessel + p.n_bessel * kEdges),
+          active(bessel_slopes + p.n_bessel * kEdges),
+          active_slopes(active + p.n_hidden * kEdges),
+          slope(active_slopes + p.n_hidden * kEdges),
+          gain(slope + p.n_hidden * kEdges),
+          bend(gain + p.n_hidden * kEdges),
+          cut(bend + p.n_hidden * kEdges),
+          cut_slope(cut + kEdges) {}
+
+    // Calls body(first) for every group of vectors.
+    template <typename Body>
+    static EQUICALC_INLINE void groups(const Body &body) {
+        for (int64_t e = 0; e < kEdges; e += kStep) {
+            body(e);
+        }
+    }
+
+    // What does not depend on weights. Sines of multiples by recurrence, in double.
+    EQUICALC_INLINE void fill(int64_t first, int64_t end) {
+        const double step = M_PI / p.cutoff;
+        double sine[kEdges], cosine[kEdges], s[kEdges], c[kEdges], inverse[kEdges];
+        for (int64_t e = 0; e < kEdges; ++e) {
+            const double r = p.distance[std::min(first + e, end - 1)];
+            s[e] = sine[e] = std::sin(step * r);
+            c[e] = cosine[e] = std::cos(step * r);
+            inverse[e] = 1.0 / r;
+            const double x = std::min(r / p.cutoff, 1.0), x5 = x * x * x * x * x;
+            cut[e] = T(1 - x5 * x * (28 - x * (48 - x * 21)));
+            cut_slope[e] = T(-168 * x5 * (1 - x) * (1 - x) / p.cutoff);
+        }
+        for (int64_t k = 0; k < p.n_bessel; ++k) {
+            const double frequency = p.prefactor * step * double(k + 1);
+            T *value = bessel + k * kEdges, *by_r = bessel_slopes + k * kEdges;
+            for (int64_t e = 0; e < kEdges; ++e) {
+                const double j = p.prefactor * s[e] * inverse[e];
+                value[e] = T(j);
+                by_r[e] = T((frequency * c[e] - j) * inverse[e]);
+                const double next = s[e] * cosine[e] + c[e] * sine[e];
+                c[e] = c[e] * cosine[e] - s[e] * sine[e];
+                s[e] = next;
+            }
+        }
+    }
+
+    // silu of the hidden neurons with its slope by r; and, for gradients of weights, the slope of
+    // its argument and its first and second derivatives.
+    template <bool kDerivatives>
+    EQUICALC_INLINE void activate() {
+        for (int64_t k = 0; k < p.n_hidden; ++k) {
+            groups([&](int64_t e) EQUICALC_LAMBDA {
+                V input[kGroup], by_r[kGroup];
+                simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+                    input[g] = V{} + p.b1[k];
+                    by_r[g] = V{};
+                });
+                for (int64_t b = 0; b < p.n_bessel; ++b) {
+                    const T weight = p.w1[k * p.n_bessel + b];
+                    const int64_t at = b * kEdges + e;
+                    simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+                        input[g] += weight * load<Lane>(bessel + at + g * Lane::lanes);
+                        by_r[g] += weight * load<Lane>(bessel_slopes + at + g * Lane::lanes);
+                    });
+                }
+                simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+                    const int64_t at = k * kEdges + e + g * Lane::lanes;
+                    const V gate = T(1) / (T(1) + simd::exponential<Lane, T>(-input[g]));
+                    const V value = input[g] * gate;
+                    const V first = gate + value * (T(1) - gate);
+                    store<Lane>(active + at, value);
+                    store<Lane>(active_slopes + at, V(first * by_r[g]));
+                    if constexpr (kDerivatives) {
+                        store<Lane>(slope + at, by_r[g]);
+                        store<Lane>(gain + at, first);
+                        store<Lane>(bend + at, V((T(1) - gate) * (first + gate - value * gate)));
+                    }
+                });
+            });
+        }
+    }
+
+    const RadialFunctions<T> &p;
 
   private:
-    struct Cell {
-        Vector<T> value;
-    };
-    std::vector<Cell> cells_;
+    std::vector<T> storage_;
+
+  public:
+    T *bessel, *bessel_slopes, *active, *active_slopes, *slope, *gain, *bend, *cut, *cut_slope;
 };
 
-template <typename T>
-EQUICALC_INLINE Vector<T> broadcast(T value) {
-    return Vector<T>{} + value;
-}
-
-// e^x for |x| below 80 (float) or 700 (double), elsewhere that of the limit, to rounding:
-// x = n ln 2 + r, the Taylor series of e^r, and n added to the exponent.
-template <typename T>
-EQUICALC_INLINE Vector<T> exponential(const Vector<T> &argument) {
-    constexpr bool kSingle = std::is_same_v<T, float>;
-    using Integer = std::conditional_t<kSingle, int32_t, int64_t>;
-    typedef Integer Integers __attribute__((vector_size(simd::kBytes), aligned(alignof(T))));
-    constexpr T kLimit = kSingle ? T(80) : T(700);
-    constexpr int kTerms = kSingle ? 7 : 13;
-    constexpr int kMantissa = kSingle ? 23 : 52, kBias = kSingle ? 127 : 1023;
-    // adding 1.5 2^mantissa rounds to an integer
-    constexpr T kRound = kSingle ? T(12582912) : T(6755399441055744);
-    constexpr T kHigh = kSingle ? T(0.693359375) : T(6.93147180369123816490e-01);
-    constexpr T kLow = kSingle ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
-    Vector<T> x = argument > kLimit ? broadcast<T>(kLimit) : argument;
-    x = x < -kLimit ? broadcast<T>(-kLimit) : x;
-    const Vector<T> n = (x * T(1.4426950408889634) + kRound) - kRound;
-    const Vector<T> r = (x - n * kHigh) - n * kLow;
-    Vector<T> value = broadcast<T>(1);
-    for (int k = kTerms; k > 0; --k) {
-        value = T(1) + value * r * (T(1) / T(k));
-    }
-    const Integers power = (__builtin_convertvector(n, Integers) + kBias) << kMantissa;
-    Vector<T> scale;
-    std::memcpy(&scale, &power, sizeof(scale));
-    return value * scale;
-}
-
-// What does not depend on weights, for the edges of one vector; edges beyond the end repeat the
-// last one. Sines of multiples by recurrence, in double.
-template <typename T>
-struct Block {
-    Vectors<T> bessel, bessel_slopes;
-    Vector<T> cut, cut_slope;
-
-    explicit Block(int64_t n_bessel) : bessel(n_bessel), bessel_slopes(n_bessel) {}
-
-    EQUICALC_INLINE void fill(const RadialFunctions<T> &p, int64_t first, int64_t end) {
-        const double step = M_PI / p.cutoff;
-        for (int64_t lane = 0; lane < simd::Wide<T>::lanes; ++lane) {
-            const double r = p.distance[std::min(first + lane, end - 1)];
-            const double sine = std::sin(step * r), cosine = std::cos(step * r);
-            double s = sine, c = cosine;
-            for (int64_t k = 0; k < p.n_bessel; ++k) {
-                const double value = p.prefactor * s / r;
-                bessel[k][lane] = T(value);
-                bessel_slopes[k][lane] = T((p.prefactor * step * double(k + 1) * c - value) / r);
-                const double next = s * cosine + c * sine;
-                c = c * cosine - s * sine;
-                s = next;
-            }
-            const double x = std::min(r / p.cutoff, 1.0), x5 = x * x * x * x * x;
-            cut[lane] = T(1 - x5 * x * (28 - x * (48 - x * 21)));
-            cut_slope[lane] = T(-168 * x5 * (1 - x) * (1 - x) / p.cutoff);
-        }
-    }
-};
-
-// One hidden neuron: input, its slope by r, silu and its first derivatives.
-template <typename T>
-struct Neuron {
-    Vector<T> slope, gate, active, gain;
-
-    EQUICALC_INLINE Neuron(const RadialFunctions<T> &p, const Block<T> &block, int64_t k) {
-        Vector<T> input = broadcast<T>(p.b1[k]);
-        slope = Vector<T>{};
-        for (int64_t b = 0; b < p.n_bessel; ++b) {
-            const T weight = p.w1[k * p.n_bessel + b];
-            input += weight * block.bessel[b];
-            slope += weight * block.bessel_slopes[b];
-        }
-        gate = T(1) / (T(1) + exponential<T>(-input));
-        active = input * gate;
-        gain = gate + active * (T(1) - gate);
-    }
-};
-
-template <typename T>
-EQUICALC_INLINE void radial_functions_body(const RadialFunctions<T> &p, int64_t begin, int64_t end,
-                                           T *values, T *slopes) {
-    constexpr int64_t kLanes = simd::Wide<T>::lanes;
-    Block<T> block(p.n_bessel);
-    Vectors<T> out(p.n_radial), out_slopes(p.n_radial);
-    for (int64_t first = begin; first < end; first += kLanes) {
-        block.fill(p, first, end);
+template <typename Target, typename T>
+EQUICALC_INLINE void functions_body(const RadialFunctions<T> &p, int64_t begin, int64_t end,
+                                    T *values, T *slopes) {
+    using Tiles = Tile<Target, T>;
+    using Lane = typename Tiles::Lane;
+    using V = typename Lane::type;
+    Tiles tile(p);
+    for (int64_t first = begin; first < end; first += kEdges) {
+        tile.fill(first, end);
+        tile.template activate<false>();
+        const int64_t count = std::min(kEdges, end - first);
         for (int64_t o = 0; o < p.n_radial; ++o) {
-            out[o] = broadcast<T>(p.b2[o]);
-            out_slopes[o] = Vector<T>{};
+            T value[kEdges], slope[kEdges];
+            Tiles::groups([&](int64_t e) EQUICALC_LAMBDA {
+                V out[kGroup], by_r[kGroup];
+                simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+                    out[g] = V{} + p.b2[o];
+                    by_r[g] = V{};
+                });
+                for (int64_t k = 0; k < p.n_hidden; ++k) {
+                    const T weight = p.w2[o * p.n_hidden + k];
+                    const int64_t at = k * kEdges + e;
+                    simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+                        out[g] += weight * load<Lane>(tile.active + at + g * Lane::lanes);
+                        by_r[g] += weight * load<Lane>(tile.active_slopes + at + g * Lane::lanes);
+                    });
+                }
+                simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+                    const int64_t at = e + g * Lane::lanes;
+                    const V cut = load<Lane>(tile.cut + at);
+                    store<Lane>(value + at, V(out[g] * cut));
+                    store<Lane>(slope + at,
+                                V(by_r[g] * cut + out[g] * load<Lane>(tile.cut_slope + at)));
+                });
+            });
+            for (int64_t e = 0; e < count; ++e) {
+                values[(first + e) * p.n_radial + o] = value[e];
+                slopes[(first + e) * p.n_radial + o] = slope[e];
+            }
+        }
+    }
+}
+
+// Sum over the edges of a tile of a b + c d, all of them rows.
+template <typename Target, typename T>
+EQUICALC_INLINE T row_product(const T *a, const T *b, const T *c, const T *d) {
+    using Lane = typename Target::template Vector<T>;
+    typename Lane::type first{}, second{};
+    for (int64_t e = 0; e < kEdges; e += Lane::lanes) {
+        first += load<Lane>(a + e) * load<Lane>(b + e);
+        second += load<Lane>(c + e) * load<Lane>(d + e);
+    }
+    return simd::sum<Lane, T>(first + second);
+}
+
+template <typename T>
+EQUICALC_INLINE T row_sum(const T *row) {
+    T sum = 0;
+    for (int64_t e = 0; e < kEdges; ++e) {
+        sum += row[e];
+    }
+    return sum;
+}
+
+// Gradients by the argument of a neuron and by its slope, from those by the outputs.
+template <typename Target, typename T>
+EQUICALC_INLINE void neuron_gradient(const Tile<Target, T> &tile, int64_t k, const T *by_out,
+                                     const T *by_out_slope, T *by_input, T *by_slope) {
+    using Lane = typename Tile<Target, T>::Lane;
+    using V = typename Lane::type;
+    const RadialFunctions<T> &p = tile.p;
+    Tile<Target, T>::groups([&](int64_t e) EQUICALC_LAMBDA {
+        V value[kGroup] = {}, slope[kGroup] = {};
+        for (int64_t o = 0; o < p.n_radial; ++o) {
+            const T weight = p.w2[o * p.n_hidden + k];
+            const int64_t at = o * kEdges + e;
+            simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+                value[g] += weight * load<Lane>(by_out + at + g * Lane::lanes);
+                slope[g] += weight * load<Lane>(by_out_slope + at + g * Lane::lanes);
+            });
+        }
+        simd::unroll<kGroup>([&](auto g) EQUICALC_LAMBDA {
+            const int64_t to = e + g * Lane::lanes, at = k * kEdges + to;
+            const V gain = load<Lane>(tile.gain + at), bend = load<Lane>(tile.bend + at);
+            store<Lane>(by_input + to,
+                        V(value[g] * gain + slope[g] * load<Lane>(tile.slope + at) * bend));
+            store<Lane>(by_slope + to, V(slope[g] * gain));
+        });
+    });
+}
+
+template <typename Target, typename T>
+EQUICALC_INLINE void weights_body(const RadialFunctions<T> &p, int64_t begin, int64_t end,
+                                  const T *grad_values, const T *grad_slopes, T *grad_weights) {
+    Tile<Target, T> tile(p);
+    std::vector<T> gradients(2 * p.n_radial * kEdges);
+    T *by_out = gradients.data(), *by_out_slope = by_out + p.n_radial * kEdges;
+    T *w1 = grad_weights, *b1 = w1 + p.n_hidden * p.n_bessel, *w2 = b1 + p.n_hidden;
+    T *b2 = w2 + p.n_radial * p.n_hidden;
+    std::fill_n(grad_weights, p.n_weights(), T(0));
+    for (int64_t first = begin; first < end; first += kEdges) {
+        tile.fill(first, end);
+        tile.template activate<true>();
+        const int64_t count = std::min(kEdges, end - first);
+        for (int64_t o = 0; o < p.n_radial; ++o) {
+            T *value = by_out + o * kEdges, *slope = by_out_slope + o * kEdges;
+            std::fill_n(value, kEdges, T(0));
+            std::fill_n(slope, kEdges, T(0));
+            for (int64_t e = 0; e < count; ++e) {
+                const T by_slope = grad_slopes[(first + e) * p.n_radial + o];
+                value[e] = grad_values[(first + e) * p.n_radial + o] * tile.cut[e] +
+                           by_slope * tile.cut_slope[e];
+                slope[e] = by_slope * tile.cut[e];
+            }
+            b2[o] += row_sum(value);
         }
         for (int64_t k = 0; k < p.n_hidden; ++k) {
-            const Neuron<T> neuron(p, block, k);
-            const Vector<T> slope = neuron.gain * neuron.slope;
+            const T *active = tile.active + k * kEdges, *slopes = tile.active_slopes + k * kEdges;
             for (int64_t o = 0; o < p.n_radial; ++o) {
-                out[o] += p.w2[o * p.n_hidden + k] * neuron.active;
-                out_slopes[o] += p.w2[o * p.n_hidden + k] * slope;
+                w2[o * p.n_hidden + k] += row_product<Target, T>(by_out + o * kEdges, active,
+                                                                 by_out_slope + o * kEdges, slopes);
             }
-        }
-        const int64_t count = std::min(kLanes, end - first);
-        for (int64_t o = 0; o < p.n_radial; ++o) {
-            const Vector<T> value = out[o] * block.cut;
-            const Vector<T> slope = out_slopes[o] * block.cut + out[o] * block.cut_slope;
-            for (int64_t lane = 0; lane < count; ++lane) {
-                values[(first + lane) * p.n_radial + o] = value[lane];
-                slopes[(first + lane) * p.n_radial + o] = slope[lane];
-            }
-        }
-    }
-}
-
-template <typename T>
-EQUICALC_INLINE void radial_weights_body(const RadialFunctions<T> &p, int64_t begin, int64_t end,
-                                         const T *grad_values, const T *grad_slopes,
-                                         T *grad_weights) {
-    constexpr int64_t kLanes = simd::Wide<T>::lanes;
-    Block<T> block(p.n_bessel);
-    Vectors<T> out(p.n_radial), out_slopes(p.n_radial), sums(p.n_weights());
-    const int64_t b1 = p.n_hidden * p.n_bessel, w2 = b1 + p.n_hidden;
-    const int64_t b2 = w2 + p.n_radial * p.n_hidden;
-    for (int64_t first = begin; first < end; first += kLanes) {
-        block.fill(p, first, end);
-        const int64_t count = std::min(kLanes, end - first);
-        for (int64_t o = 0; o < p.n_radial; ++o) {
-            Vector<T> by_value{}, by_slope{};
-            for (int64_t lane = 0; lane < count; ++lane) {
-                by_value[lane] = grad_values[(first + lane) * p.n_radial + o];
-                by_slope[lane] = grad_slopes[(first + lane) * p.n_radial + o];
-            }
-            out[o] = by_value * block.cut + by_slope * block.cut_slope;
-            out_slopes[o] = by_slope * block.cut;
-            sums[b2 + o] += out[o];
-        }
-        for (int64_t k = 0; k < p.n_hidden; ++k) {
-            const Neuron<T> neuron(p, block, k);
-            const Vector<T> slope = neuron.gain * neuron.slope;
-            Vector<T> by_active{}, by_slope{};
-            for (int64_t o = 0; o < p.n_radial; ++o) {
-                const int64_t at = o * p.n_hidden + k;
-                by_active += p.w2[at] * out[o];
-                by_slope += p.w2[at] * out_slopes[o];
-                sums[w2 + at] += out[o] * neuron.active + out_slopes[o] * slope;
-            }
-            // second derivative of silu, gate (1 - gate) (2 + input (1 - 2 gate))
-            const Vector<T> bend =
-                (T(1) - neuron.gate) * (neuron.gain + neuron.gate - neuron.active * neuron.gate);
-            const Vector<T> by_input = by_active * neuron.gain + by_slope * neuron.slope * bend;
-            by_slope *= neuron.gain;
-            sums[b1 + k] += by_input;
+            T by_input[kEdges], by_slope[kEdges];
+            neuron_gradient<Target, T>(tile, k, by_out, by_out_slope, by_input, by_slope);
+            b1[k] += row_sum(by_input);
             for (int64_t b = 0; b < p.n_bessel; ++b) {
-                sums[k * p.n_bessel + b] +=
-                    by_input * block.bessel[b] + by_slope * block.bessel_slopes[b];
+                w1[k * p.n_bessel + b] += row_product<Target, T>(
+                    by_input, tile.bessel + b * kEdges, by_slope, tile.bessel_slopes + b * kEdges);
             }
         }
     }
-    for (int64_t w = 0; w < p.n_weights(); ++w) {
-        grad_weights[w] = simd::sum<simd::Wide<T>, T>(sums[w]);
-    }
 }
+
+// The loops as what simd::run takes.
+EQUICALC_BODY(FunctionsLoop, functions_body)
+EQUICALC_BODY(WeightsLoop, weights_body)
 
 }  // namespace
 
-#define EQUICALC_INSTANTIATE(T)                                                                    \
-    EQUICALC_CLONES void radial_functions(const RadialFunctions<T> &p, int64_t begin, int64_t end, \
-                                          T *values, T *slopes) {                                  \
-        radial_functions_body<T>(p, begin, end, values, slopes);                                   \
-    }                                                                                              \
-    EQUICALC_CLONES void radial_weights(const RadialFunctions<T> &p, int64_t begin, int64_t end,   \
-                                        const T *grad_values, const T *grad_slopes,                \
-                                        T *grad_weights) {                                         \
-        radial_weights_body<T>(p, begin, end, grad_values, grad_slopes, grad_weights);             \
+#define EQUICALC_INSTANTIATE(T)                                                               \
+    void radial_functions(const RadialFunctions<T> &p, int64_t begin, int64_t end, T *values, \
+                          T *slopes) {                                                        \
+        simd::run<FunctionsLoop>(p, begin, end, values, slopes);                              \
+    }                                                                                         \
+    void radial_weights(const RadialFunctions<T> &p, int64_t begin, int64_t end,              \
+                        const T *grad_values, const T *grad_slopes, T *grad_weights) {        \
+        simd::run<WeightsLoop>(p, begin, end, grad_values, grad_slopes, grad_weights);        \
     }
 
 EQUICALC_INSTANTIATE(float)

@@ -1,19 +1,13 @@
-// Vectors of 64 bytes for the kernels: one AVX-512 register, two AVX2 or four SSE registers,
-// whichever the clone of a function is compiled for. A lane count of one serves the channels that
-// do not fill a vector.
+// Vectors for the kernels. Their width is that of a register of the target (targets.h): wider ones,
+// which compilers accept as well, live in memory and cost several times the arithmetic. A lane
+// count of one serves the channels that do not fill a vector.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-// One binary for all x86-64 machines: the loader picks the clone that the processor can run.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define EQUICALC_CLONES \
-    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define EQUICALC_CLONES
-#endif
-// Templates must end up inside the clone, or they would be compiled for the oldest machine.
+// Templates must end up inside the function of a target, or they would be compiled for the oldest
+// machine.
 #define EQUICALC_INLINE inline __attribute__((always_inline))
 #define EQUICALC_LAMBDA __attribute__((always_inline))
 // Wide vectors never cross a function boundary, so their calling convention does not matter.
@@ -22,12 +16,6 @@
 namespace equicalc::simd {
 
 inline constexpr int64_t kBytes = 64;
-
-template <typename T>
-struct Wide {
-    typedef T type __attribute__((vector_size(kBytes), aligned(alignof(T))));
-    static constexpr int64_t lanes = kBytes / sizeof(T);
-};
 
 template <typename T>
 struct Single {
@@ -67,9 +55,10 @@ EQUICALC_INLINE T sum(const typename S::type &value) {
 }
 
 // A sum over channels that stays in vectors until the end.
-template <typename T>
+template <typename Target, typename T>
 struct Accumulator {
-    typename Wide<T>::type wide;
+    using Lane = typename Target::template Vector<T>;
+    typename Lane::type wide;
     T rest;
 
     template <typename S>
@@ -80,15 +69,16 @@ struct Accumulator {
             rest += value[0];
         }
     }
-    EQUICALC_INLINE T total() const { return rest + sum<Wide<T>, T>(wide); }
+    EQUICALC_INLINE T total() const { return rest + sum<Lane, T>(wide); }
 };
 
-// Calls body(S{}, first) for every block of channels: wide ones, then single ones for the rest.
-template <typename T, typename Body>
+// Calls body(S{}, first) for every block of channels: vectors, then single ones for the rest.
+template <typename Target, typename T, typename Body>
 EQUICALC_INLINE void for_channels(int64_t n_channels, const Body &body) {
+    using Lane = typename Target::template Vector<T>;
     int64_t first = 0;
-    for (; first + Wide<T>::lanes <= n_channels; first += Wide<T>::lanes) {
-        body(Wide<T>{}, first);
+    for (; first + Lane::lanes <= n_channels; first += Lane::lanes) {
+        body(Lane{}, first);
     }
     for (; first < n_channels; ++first) {
         body(Single<T>{}, first);

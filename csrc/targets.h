@@ -73,6 +73,15 @@ void run(const Arguments &...arguments) {
 }
 #endif
 
+// Makes a function template <Target, ...> a body.
+#define EQUICALC_BODY(Name, function)                                    \
+    struct Name {                                                        \
+        template <typename Target, typename... Arguments>                \
+        static EQUICALC_INLINE void run(const Arguments &...arguments) { \
+            function<Target>(arguments...);                              \
+        }                                                                \
+    };
+
 // Calls f(0), f(1), ... f(kCount - 1) with constants, so that arrays indexed by them become
 // registers.
 template <int kCount, typename F>

@@ -107,7 +107,13 @@ def _export(commands) -> None:  # type: ignore[no-untyped-def]
         commands, "export", "training:export", "write the model of a training run to one file"
     )
     parser.add_argument("directory", metavar="RUN", help="run directory written by train")
-    parser.add_argument("-o", "--output", required=True, metavar="MODEL.pt")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="MODEL.pt",
+        help="ending in .pt2: compiled for this torch version (needs g++)",
+    )
 
 
 def _import(commands) -> None:  # type: ignore[no-untyped-def]

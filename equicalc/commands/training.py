@@ -26,7 +26,7 @@ def train(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Write the model of a run directory to one file that ASE and LAMMPS load."""
-    check_writable(options.output, (".pt",))
+    check_writable(options.output, (".pt", ".pt2"))
     if not Path(options.directory).is_dir():
         raise DataError(
             f"no run directory '{options.directory}'; 'equicalc train CONFIG.yaml' writes one"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import equicalc
+from equicalc.deploy.compiled import SUFFIX, write_package
 from equicalc.deploy.metadata import FORMAT_VERSION, METADATA_MEMBER
 from equicalc.deploy.scripted import script
 from equicalc.deploy.self_check import reference_properties, self_check_structure
@@ -39,7 +40,8 @@ def export_network(
     network : ChargedNetwork
         Trained network; it is left untouched.
     path : str or Path
-        Target; replaced only after the new file is complete on disk.
+        Target; replaced only after the new file is complete on disk. With the ending ``.pt2`` the
+        network is compiled by AOTInductor, for this version of torch; otherwise it is TorchScript.
     name : str, optional
         Name in the metadata; the file's stem by default.
     level_of_theory, licence, citation, authors
@@ -85,6 +87,9 @@ def export_network(
         "network": config.to_dict(),
         "self_check": reference_properties(copy, self_check_structure(config)),
     }
+    if path.suffix == SUFFIX:
+        write_atomically(path, write_package(copy, path, metadata))
+        return path
     buffer = io.BytesIO()
     torch.jit.save(
         script(copy, name, FORMAT_VERSION),

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from equicalc.core import load_library
+from equicalc.deploy.compiled import SUFFIX
 from equicalc.deploy.metadata import METADATA_MEMBER, read_metadata
 from equicalc.errors import ModelFileError
 from equicalc.nn.architectures import build, settings_of
@@ -37,6 +38,11 @@ def read_network(path: str | Path) -> ChargedNetwork:
         The file is missing, damaged or not a model, or its weights do not fit its description.
     """
     metadata = read_metadata(path)
+    if Path(path).suffix == SUFFIX:
+        raise ModelFileError(
+            f"'{path}' is compiled and cannot be trained; start from the model.pt of the same "
+            "network ('equicalc export RUN -o model.pt')"
+        )
     load_library()  # operators that the archive names
     try:
         stored = torch.jit.load(str(path), map_location="cpu").network.state_dict()

@@ -183,6 +183,7 @@ class EquiNetwork(ChargedNetwork):
         n_species, l_max, channels = len(config.elements), config.l_max, config.channels
         self.l_max = l_max
         self.has_repulsion = config.repulsion
+        self.fused = True
         self.first = FirstLayer(
             _radial(config),
             SpeciesConvolution(
@@ -272,6 +273,17 @@ class EquiNetwork(ChargedNetwork):
         if nominal_charges is not None:
             self.set_nominal_charges(nominal_charges)
 
+    def exchanged(self, h: torch.Tensor, n_total: int) -> torch.Tensor:
+        """Return features of all atoms ``[n_total, M, C]`` from those of local ones."""
+        return torch.ops.equicalc.exchange(h, n_total)
+
+    def geometry(self, edge_vectors: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return distances ``[E]`` (angstrom) and harmonics ``[E, M]`` of edges."""
+        if self.fused and not edge_vectors.is_cuda:
+            return torch.ops.equicalc.edge_geometry(edge_vectors, self.l_max)
+        distance = torch.linalg.vector_norm(edge_vectors, dim=1)
+        return distance, spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+
     def raw_outputs(
         self,
         species: torch.Tensor,
@@ -280,16 +292,15 @@ class EquiNetwork(ChargedNetwork):
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
-        distance = torch.linalg.vector_norm(edge_vectors, dim=1)
-        harmonics = spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+        distance, harmonics = self.geometry(edge_vectors)
         scale = self.message_scale
         n_total = species.shape[0]
         local = species[:n_local]
         h = self.first(species, distance, harmonics, edge_index, scale, n_local)
         for layer in self.middle:
-            total = torch.ops.equicalc.exchange(h, n_total)
+            total = self.exchanged(h, n_total)
             h = layer(total, species, distance, harmonics, edge_index, scale, n_local)
-        total = torch.ops.equicalc.exchange(h, n_total) if self.has_messages else h
+        total = self.exchanged(h, n_total) if self.has_messages else h
         scalars = self.last(total, distance, harmonics, edge_index, scale, n_local)
         energy, outputs = self.readout(scalars, local)
         energy = (energy * self.energy_scale).to(torch.float64)

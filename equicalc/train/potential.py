@@ -13,6 +13,7 @@ import torch
 
 from equicalc.data.batch import Batch
 from equicalc.electrostatics import coulomb_energies, equilibrated_charges, neutralise
+from equicalc.electrostatics.solver import solve
 from equicalc.nn.charged_network import ChargedNetwork
 from equicalc.nn.charges import TransferredCharges
 
@@ -122,20 +123,29 @@ class Potential(torch.nn.Module):
         energy = torch.zeros_like(batch.energy).index_add(
             0, batch.structure, node_energies + potential_energy
         )
+        constant = None
         if self.has_charges:
-            energy = energy + coulomb_energies(
-                charges,
-                strained,
-                cells,
-                batch.pbc,
-                batch.structure,
-                self.sigmas(batch.species),
-                self.accuracy,
-            ).to(energy.dtype)
+            sigmas = self.sigmas(batch.species)
+            # evaluation without a graph stays the oracle of that solver
+            if create_graph and _is_constant(charges, sigmas):
+                constant = constant_coulomb(batch, charges, sigmas, self.accuracy)
+            else:
+                energy = energy + coulomb_energies(
+                    charges,
+                    strained,
+                    cells,
+                    batch.pbc,
+                    batch.structure,
+                    sigmas,
+                    self.accuracy,
+                ).to(energy.dtype)
         keep = create_graph or need_born
         gradients = torch.autograd.grad(
             energy.sum(), leaves, create_graph=create_graph, retain_graph=keep
         )
+        if constant is not None:
+            energy = energy + constant[0]
+            gradients = tuple(g + c for g, c in zip(gradients, constant[1:], strict=False))
         stress = None
         if need_stress:
             periodic = batch.pbc.all(dim=1)
@@ -242,6 +252,44 @@ class Potential(torch.nn.Module):
         if self.charge_model == "transferred":
             moments = moments + factor * variables[:, 2:]
         return torch.zeros_like(batch.dipole).index_add(0, batch.structure, moments)
+
+
+def _is_constant(charges: torch.Tensor, sigmas: torch.Tensor | float) -> bool:
+    """Whether no parameter and no position acts on the Coulomb energy other than directly."""
+    return not charges.requires_grad and not (
+        isinstance(sigmas, torch.Tensor) and sigmas.requires_grad
+    )
+
+
+def constant_coulomb(
+    batch: Batch, charges: torch.Tensor, sigmas: torch.Tensor | float, accuracy: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Coulomb energy of charges that nothing acts on, from the solver without differentiation.
+
+    Returns
+    -------
+    energies : Tensor [S]
+        eV.
+    gradients : Tensor [N, 3]
+        dE/dr, eV/angstrom.
+    strain_gradients : Tensor [S, 3, 3]
+        dE/d(strain), eV.
+    """
+    counts = batch.n_atoms.tolist()
+    widths = torch.as_tensor(sigmas, dtype=torch.float64, device=charges.device)
+    parts = (charges.cpu().split(counts), batch.positions.detach().cpu().split(counts))
+    of_atoms = widths.expand(charges.shape[0]).cpu().split(counts)
+    results = [
+        solve(q.numpy(), r.numpy(), cell.numpy(), tuple(pbc.tolist()), w.numpy(), accuracy, "auto")
+        for q, r, cell, pbc, w in zip(
+            *parts, batch.cells.detach().cpu(), batch.pbc.cpu(), of_atoms, strict=True
+        )
+    ]
+    device = charges.device
+    energies = torch.tensor([r.energy for r in results], dtype=torch.float64, device=device)
+    forces = torch.cat([torch.from_numpy(r.forces) for r in results]).to(device)
+    virials = torch.stack([torch.from_numpy(r.virial) for r in results]).to(device)
+    return energies, -forces, -virials
 
 
 def _derivatives(dipole: torch.Tensor, positions: torch.Tensor, create_graph: bool) -> torch.Tensor:

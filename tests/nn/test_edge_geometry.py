@@ -48,3 +48,30 @@ def test_wrong_shapes_and_degrees_are_refused():
     for vectors, l_max in ((torch.zeros(4, 2), 2), (torch.zeros(4, 3), 4)):
         with pytest.raises(RuntimeError, match="edge_geometry takes"):
             torch.ops.equicalc.edge_geometry(vectors, l_max)
+
+
+# (edges): none, one, and more than one task of a thread holds
+@pytest.mark.parametrize("n_edges", [0, 1, 7])
+@pytest.mark.parametrize("l_max", [0, 1, 2, 3])
+def test_first_and_second_derivatives_agree_with_finite_differences(l_max, n_edges):
+    torch.manual_seed(1)
+    vectors = (1.0 + torch.rand(n_edges, 3, dtype=torch.float64)).requires_grad_(True)
+    if n_edges:
+        function = lambda v: torch.ops.equicalc.edge_geometry(v, l_max)  # noqa: E731
+        assert torch.autograd.gradcheck(function, (vectors,))
+        assert torch.autograd.gradgradcheck(function, (vectors,))
+
+
+@pytest.mark.parametrize("l_max", [1, 3])
+def test_second_derivatives_equal_those_of_torch_expressions(l_max):
+    torch.manual_seed(2)
+    vectors = torch.randn(300, 3, dtype=torch.float64)
+    found = []
+    for function in (expressions, torch.ops.equicalc.edge_geometry):
+        x = vectors.clone().requires_grad_(True)
+        distance, harmonics = function(x, l_max)
+        total = distance.square().sum() + harmonics.pow(3).sum()
+        (first,) = torch.autograd.grad(total, x, create_graph=True)
+        (second,) = torch.autograd.grad((first * vectors.flip(0)).sum(), x)
+        found.append(second * vectors.norm(dim=1, keepdim=True).square())
+    assert ((found[0] - found[1]).abs() / (1.0 + found[0].abs())).max() < 1e-12

@@ -285,3 +285,17 @@ def test_parameter_gradient_of_the_loss_matches_finite_differences(
         checked += 1
     # energy and charge branches, radial functions, products: nearly everything takes part
     assert checked > len(parameters) // 2
+
+
+def test_fixed_charges_in_a_training_step_have_the_coulomb_energy_of_the_differentiable_sum(
+    small_network, samples
+):
+    # the solver in place of the graph: the same sum to rounding
+    potential = Potential(small_network(charge_model="fixed"))
+    batch = collate(samples[:3])
+    expected = potential(batch)
+    found = potential(batch, create_graph=True)
+    assert expected.charges.abs().min() > 0.1
+    for name in ("energy", "forces", "stress", "charges"):
+        a, b = getattr(found, name), getattr(expected, name)
+        assert (a - b).abs().max() < ROUNDING * max(1.0, b.abs().max().item())
