@@ -30,7 +30,10 @@ AtomOutputs::AtomOutputs(const Parts &parts)
         }
         return;
     }
-    nominal_ = values_of<double>(parts.tensor("charge_head.nominal_charges"));
+    const bool flows = model_ == ChargeModel::transferred;
+    nominal_ = values_of<double>(flows ? parts.tensor("charge_head.formal_charges") /
+                                             parts.tensor("charge_head.epsilon_inf").sqrt()
+                                       : parts.tensor("charge_head.nominal_charges"));
     log_weight_ = values_of<double>(parts.tensor("charge_head.weights.logarithm"));
     weight_from_environment_ = parts.flag("charge_head.weights.from_environment");
     if (model_ == ChargeModel::predicted) {

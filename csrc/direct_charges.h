@@ -20,7 +20,8 @@ class AtomOutputs {
     double energy(int64_t species, const Outputs &outputs) const {
         return (outputs[0] + energy_bias_[species]) * energy_scale_ + reference_[species];
     }
-    // The first two variables of the charge model; transferred charges have only the weight here.
+    // The first two variables of the charge model. What flows along edges is not among them: for
+    // transferred charges q~ is the formal charge, screened.
     void variables(int64_t species, const Outputs &outputs, double *out) const;
     // dL/d(outputs) from dL/d(energy) and dL/d(variables).
     Outputs gradient(int64_t species, const Outputs &outputs, double by_energy,

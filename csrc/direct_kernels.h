@@ -90,8 +90,8 @@ struct ScalarConvolution {
     int64_t channels = 0;  // padded
     Matrix<T> weights;
 
-    // Numbers of working memory: weights and slopes of a chunk of edges, factors of one.
-    int64_t scratch() const { return (2 * kEdgeChunk + 1) * weights.n; }
+    // Numbers of working memory: weights and slopes of a chunk of edges, factors of two.
+    int64_t scratch() const { return (2 * kEdgeChunk + 2) * weights.n; }
 };
 
 // The full convolution of equicalc/nn/convolution.py: D[entry] = sum over its terms of coefficient
@@ -113,6 +113,12 @@ struct FullConvolution {
         return kEdgeChunk * n_paths * channels + n_rows * channels + 2 * (n_entries + 16);
     }
 };
+
+// What each atom brings to the charge that flows along its edges (equicalc/nn/charges.py): eight
+// potentials, and eight vectors as rows x, y, z.
+template <typename T>
+inline constexpr int64_t kTransferRow = kBlock<T> < 8 ? 8 : kBlock<T>;
+inline constexpr int64_t kTransferChannels = 8;
 
 template <typename T>
 struct Kernels {
@@ -150,6 +156,20 @@ struct Kernels {
     void (*full_messages_gradient)(const FullConvolution<T> &, const T *records, int64_t count,
                                    const T *x, T *by_x, const int64_t *offset, const T *by_messages,
                                    const int64_t *target, T *gradients, T *scratch);
+    // Charge that flows to one receiver, added to its variables [q~, w, mu]; ends: rows as above,
+    // that of the edge k at ends + offset[k].
+    void (*transfer)(const EdgeLayout &, const EdgeList &, const T *records, const T *own,
+                     const T *ends, const int64_t *offset, double *variables);
+    // From gradients by those variables to those by the ends of the receiver, stored, and by edge
+    // vectors, stored or added with `add`.
+    void (*transfer_gradient)(const EdgeLayout &, const EdgeList &, const T *records, const T *own,
+                              const T *ends, const int64_t *offset, const double *by_variables,
+                              T *by_own, double *by_vector, bool add);
+    // The same by the ends of one sender, added; variables of receivers at by_variables +
+    // target[k].
+    void (*transfer_gradient_on_sender)(const EdgeLayout &, const EdgeList &, const T *records,
+                                        const double *by_variables, const int64_t *target,
+                                        T *by_other);
     // values become silu(values), gains its derivative; count a multiple of kBlock.
     void (*silu)(T *values, T *gains, int64_t count);
     void (*scale)(T *values, const T *factors, int64_t count);  // values *= factors

@@ -7,5 +7,5 @@
 #pragma GCC target("arch=x86-64-v3")
 #define EQUICALC_ISA avx2
 #define EQUICALC_LANE_BYTES 32
-#include "direct_convolution_loops.h"
+#include "direct_kernel_table.h"
 #endif

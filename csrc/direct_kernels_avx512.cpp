@@ -7,5 +7,5 @@
 #pragma GCC target("arch=x86-64-v4")
 #define EQUICALC_ISA avx512
 #define EQUICALC_LANE_BYTES 64
-#include "direct_convolution_loops.h"
+#include "direct_kernel_table.h"
 #endif

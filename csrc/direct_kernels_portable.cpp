@@ -3,7 +3,7 @@
 
 #define EQUICALC_ISA portable
 #define EQUICALC_LANE_BYTES 16
-#include "direct_convolution_loops.h"
+#include "direct_kernel_table.h"
 
 namespace equicalc::direct {
 namespace {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "direct_graph.h"
 #include "direct_packing.h"
 
 namespace equicalc::direct {
@@ -21,6 +22,26 @@ struct Scratch {
     std::vector<const T *> in;
     std::vector<T *> out;
 };
+
+// Where the features that an edge carries come from and go to.
+template <typename T>
+void find_ends(const EdgeIndex &edges, const EdgeList &list, int64_t sender_size,
+               int64_t receiver_size, Scratch<T> &scratch) {
+    scratch.offset.resize(list.count);
+    scratch.target.resize(list.count);
+    for (int64_t k = 0; k < list.count; ++k) {
+        scratch.offset[k] = edges.sender(list[k]) * sender_size;
+        scratch.target[k] = edges.receiver(list[k]) * receiver_size;
+    }
+}
+
+template <typename T>
+const T *find_records(const RadialTable<T> &table, const EdgeLayout &layout, const EdgeList &list,
+                      Scratch<T> &scratch) {
+    T *records = scratch.records.ensure(list.count * layout.width());
+    kernels<T>().edge_records(layout, table, list, records);
+    return records;
+}
 
 // Features of the atoms of a tile.
 template <typename T>

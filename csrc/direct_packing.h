@@ -1,15 +1,13 @@
-// Weights and tables in the layouts of the kernels, and memory that grows and is kept.
+// Weights and tables in the layouts of the kernels.
 #pragma once
 
 #include <torch/types.h>
 
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
+#include "direct_buffer.h"
 #include "direct_kernels.h"
 #include "direct_parts.h"
-#include "kept_memory.h"
 
 namespace equicalc::direct {
 
@@ -19,35 +17,6 @@ template <typename T>
 int64_t padded(int64_t channels) {
     return round_up(channels, kBlock<T>);
 }
-
-// Numbers aligned to 64 bytes, without a value until they are written; never shrinks.
-template <typename T>
-class Buffer {
-  public:
-    T *ensure(int64_t count) {
-        if (count > capacity_) {
-            data_.reset();  // first, so that old and new are never there together
-            capacity_ = 0;
-            const int64_t room = with_room(count);
-            void *memory = std::aligned_alloc(64, round_up(room * int64_t(sizeof(T)), 64));
-            if (memory == nullptr) {
-                throw std::bad_alloc();
-            }
-            data_.reset(static_cast<T *>(memory));
-            capacity_ = room;
-        }
-        return data_.get();
-    }
-    T *data() { return data_.get(); }
-    const T *data() const { return data_.get(); }
-
-  private:
-    struct Free {
-        void operator()(T *memory) const { std::free(memory); }
-    };
-    std::unique_ptr<T[], Free> data_;
-    int64_t capacity_ = 0;
-};
 
 // Owns what a Matrix points to.
 template <typename T>

@@ -9,10 +9,15 @@ using torch::Tensor;
 template <typename T>
 Update<T>::Update(const Parts &parts, const std::string &product, const std::string &skip,
                   const std::string &next, bool next_skips)
-    : powers_(parts, product, next.empty() ? 0 : parts.l_max),
-      has_skip_(!skip.empty()),
+    : has_skip_(!skip.empty()),
       has_next_(!next.empty()),
-      next_skips_(next_skips) {
+      next_skips_(next_skips),
+      has_vectors_(!next_skips && parts.l_max > 0 &&
+                   parts.charge_model == ChargeModel::transferred),
+      powers_(parts, product,
+              has_next_      ? parts.l_max
+              : has_vectors_ ? 1
+                             : 0) {
     const int64_t channels = parts.channels, width = padded<T>(channels);
     const auto mixing = [&](const std::vector<Tensor> &matrices) {
         std::vector<Tensor> padded_ones;
@@ -45,6 +50,32 @@ Update<T>::Update(const Parts &parts, const std::string &product, const std::str
         to_messages_ = mixing(then(product_mixing, linear));
         skip_to_messages_ = mixing(then(skipped, linear));
     }
+    if (has_vectors_) {
+        const Tensor vectors = parts.tensor("charge_head.vectors");
+        to_vectors_ = mixing({product_mixing[1].mm(vectors)});
+        skip_to_vectors_ = has_skip_ ? mixing({skipped[1].mm(vectors)}) : Mixing<T>();
+    }
+}
+
+template <typename T>
+void Update<T>::mix_vectors(const Mixing<T> &mixing, int64_t n_atoms, TileRows<const T> features,
+                            TileRows<T> vectors, bool add, Scratch<T> &scratch) {
+    for (int64_t m = 1; m < 4; ++m) {
+        features.data += features.per_row;
+        vectors.data += vectors.per_row;
+        mixing.apply(n_atoms, features, vectors, add, scratch);
+    }
+}
+
+template <typename T>
+void Update<T>::mix_vectors_back(const Mixing<T> &mixing, int64_t n_atoms,
+                                 TileRows<const T> by_vectors, TileRows<T> by_features,
+                                 Scratch<T> &scratch) {
+    for (int64_t m = 1; m < 4; ++m) {
+        by_vectors.data += by_vectors.per_row;
+        by_features.data += by_features.per_row;
+        mixing.apply_transposed(n_atoms, by_vectors, by_features, true, scratch);
+    }
 }
 
 template <typename T>
@@ -66,9 +97,15 @@ void Update<T>::forward(int64_t n_atoms, const T *powers, TileRows<const T> befo
     if (has_next_) {
         to_messages_.apply(n_atoms, from, to.messages, false, scratch);
     }
+    if (has_vectors_) {
+        mix_vectors(to_vectors_, n_atoms, from, to.vectors, false, scratch);
+    }
     if (has_skip_) {
         skip_to_scalars_.apply(n_atoms, before, to.scalars, true, scratch);
         skip_to_messages_.apply(n_atoms, before, to.messages, true, scratch);
+        if (has_vectors_) {
+            mix_vectors(skip_to_vectors_, n_atoms, before, to.vectors, true, scratch);
+        }
     }
 }
 
@@ -94,10 +131,16 @@ void Update<T>::backward(int64_t n_atoms, const UpdateRows<T> &by, T *by_powers,
         std::fill_n(by_powers, n_atoms * powers_.size(), T(0));
     }
     to_scalars_.apply_transposed(n_atoms, read_only(by.scalars), to, true, scratch);
+    if (has_vectors_) {
+        mix_vectors_back(to_vectors_, n_atoms, read_only(by.vectors), to, scratch);
+    }
     if (has_skip_) {
         skip_to_messages_.apply_transposed(n_atoms, read_only(by.messages), by_before, false,
                                            scratch);
         skip_to_scalars_.apply_transposed(n_atoms, read_only(by.scalars), by_before, true, scratch);
+        if (has_vectors_) {
+            mix_vectors_back(skip_to_vectors_, n_atoms, read_only(by.vectors), by_before, scratch);
+        }
     }
 }
 

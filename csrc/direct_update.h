@@ -13,6 +13,7 @@ struct UpdateRows {
     TileRows<T> features;  // [M, channels], only where the next layer has a skip connection
     TileRows<T> messages;  // [M, channels], what the next layer's senders send
     TileRows<T> scalars;   // [channels], only where no layer follows but the last one
+    TileRows<T> vectors;   // what charge transfer makes of vectors, x, y, z; there too
 };
 
 template <typename T>
@@ -36,11 +37,19 @@ class Update {
                   Scratch<T> &scratch) const;
 
   private:
+    // out (+)= mixing of the components x, y, z of features of degree 1
+    static void mix_vectors(const Mixing<T> &mixing, int64_t n_atoms, TileRows<const T> features,
+                            TileRows<T> vectors, bool add, Scratch<T> &scratch);
+    static void mix_vectors_back(const Mixing<T> &mixing, int64_t n_atoms,
+                                 TileRows<const T> by_vectors, TileRows<T> by_features,
+                                 Scratch<T> &scratch);
+
+    bool has_skip_, has_next_, next_skips_, has_vectors_;
     Powers<T> powers_;
-    bool has_skip_, has_next_, next_skips_;
     Mixing<T> to_features_, skip_to_features_;  // with next_skips
     Mixing<T> to_messages_, skip_to_messages_;  // from features with next_skips, else from powers
     Mixing<T> to_scalars_, skip_to_scalars_;    // without next_skips
+    Mixing<T> to_vectors_, skip_to_vectors_;    // the same, with charge transfer
 };
 
 }  // namespace equicalc::direct

@@ -1,4 +1,5 @@
 // Strict loading of model.pt: whatever is wrong with the file is named, with what to do about it.
+#include "direct_kernels.h"
 #include "network.h"
 
 #include <torch/csrc/jit/serialization/import.h>
@@ -152,6 +153,10 @@ ModelInfo read_info(const std::string &path, const torch::jit::Module &module) {
         return attribute(path, module, name, "List[float]",
                          [](const IValue &v) { return v.toDoubleVector(); });
     };
+    if (info.charge_model == ChargeModel::transferred) {
+        // messages of their own for what each atom brings to the flow
+        info.exchange_width = std::max(info.exchange_width, 4 * direct::kTransferChannels);
+    }
     info.sigmas = numbers("sigmas");
     info.nominal_charges = numbers("nominal_charges");
     info.formal_charges = attribute(path, module, "formal_charges", "List[int]",

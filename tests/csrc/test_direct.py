@@ -8,14 +8,17 @@ import torch
 
 from equicalc.deploy import export_network
 from equicalc.errors import EquicalcError
+from equicalc.models import resolve, shipped
 from tests.csrc.test_exchange import PATIENCE_S, Ranks
 from tests.nn.test_network import cluster_graph, edges_of, make_network, vectors_of
 
 # float64: radial functions are polynomials between 4096 knots, exact to 1e-12 of their slopes;
 # energies and gradients are of order one to ten
-FLOAT64 = 1e-9
+FLOAT64 = 1e-10
 # float32 has 7 digits and sums a few hundred terms
 FLOAT32 = 2e-5
+
+TRANSFERRED = {"charge_model": "transferred", "formal_charges": {"K": 1, "Cl": -1}}
 
 CONFIGS = {
     "two layers": {},
@@ -28,6 +31,12 @@ CONFIGS = {
         "charge_weights": "environment",
     },
     "equilibrated": {"charge_model": "equilibrated"},
+    "transferred": TRANSFERRED,
+    "transferred, one layer": {**TRANSFERRED, "n_layers": 1},
+    "transferred, three layers": {**TRANSFERRED, "n_layers": 3, "charge_weights": "environment"},
+    "transferred, l_max 0": {**TRANSFERRED, "l_max": 0, "channels": 4},
+    "transferred, l_max 1, one layer": {**TRANSFERRED, "l_max": 1, "n_layers": 1, "channels": 19},
+    "transferred, hidden scalars that fill no vector": {**TRANSFERRED, "readout_hidden": 5},
     "three layers": {"n_layers": 3},
     "four layers without parity": {"n_layers": 4, "parity": False},
     "three layers, l_max 3": {"n_layers": 3, "l_max": 3, "channels": 4},
@@ -53,7 +62,11 @@ def exported(tmp_path_factory):
     def export(name, **changes):
         if name not in paths:
             paths[name] = tmp_path_factory.mktemp("direct") / "model.pt"
-            export_network(make_network(**changes), paths[name])
+            network = make_network(**changes)
+            if network.charge_model == "transferred":
+                network.set_statistics({"K": -1.5, "Cl": -2.5}, 0.7, 9.0, epsilon_inf=2.3)
+                torch.nn.init.normal_(network.charge_head.species_scalars)
+            export_network(network, paths[name])
         return str(paths[name])
 
     return export
@@ -111,7 +124,7 @@ def test_no_atoms_no_edges_and_many_neighbours_are_handled(core_module, exported
     edges = torch.stack([receivers, torch.randint(max(n, 1), (n_edges,))])
     vectors = torch.randn(n_edges, 3, dtype=torch.float64)
     vectors *= (2 + 3 * torch.rand(n_edges, 1)) / vectors.norm(dim=1, keepdim=True)
-    for name in ("two layers", "one layer"):
+    for name in ("two layers", "one layer", "transferred", "transferred, one layer"):
         scripted, direct = evaluators(core_module, exported(name, **CONFIGS[name]))
         graph = torch.arange(n) % 2, edges, vectors
         assert_equal(results(scripted, *graph), results(direct, *graph), FLOAT64)
@@ -129,9 +142,8 @@ def test_near_contact_and_at_the_cutoff_values_and_slopes_are_those_of_the_modul
     assert_equal(results(scripted, *graph), results(direct, *graph), FLOAT64)
 
 
-@pytest.mark.parametrize("n_layers", [1, 2])
-def test_results_are_the_same_bits_for_any_number_of_threads(core_module, exported, n_layers):
-    name = {1: "one layer", 2: "two layers"}[n_layers]
+@pytest.mark.parametrize("name", ["one layer", "two layers", "transferred"])
+def test_results_are_the_same_bits_for_any_number_of_threads(core_module, exported, name):
     torch.manual_seed(1)
     n, n_edges = 100, 3000
     edges = torch.stack([torch.randint(n, (n_edges,)).sort().values, torch.randint(n, (n_edges,))])
@@ -236,10 +248,28 @@ def test_networks_of_other_architectures_go_through_their_module(core_module, mo
     assert not core_module.Evaluator(core_module.Model.load(str(mock_path))).is_direct
 
 
-@pytest.mark.parametrize("name", ["two layers", "three layers", "channels that fill no vector"])
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_model_runs_without_its_module(core_module, name):
+    assert core_module.Evaluator(core_module.Model.load(str(resolve(name)))).is_direct
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two layers",
+        "three layers",
+        "channels that fill no vector",
+        "transferred",
+        "transferred, one layer",
+        "transferred, three layers",
+        "transferred, l_max 0",
+    ],
+)
 def test_ranks_together_give_the_results_of_one(core_module, exported, graph, name):
     path = exported(name, **CONFIGS[name])
-    charge_gradient = torch.linspace(-1, 1, 28, dtype=torch.float64).reshape(14, 2)
+    n_variables = 5 if name.startswith("transferred") else 2
+    charge_gradient = torch.linspace(-1, 1, 14 * n_variables, dtype=torch.float64)
+    charge_gradient = charge_gradient.reshape(14, n_variables)
     ranks = Ranks(core_module, graph, np.array([0, 1] * 7))
     before = torch.get_num_threads()
     torch.set_num_threads(1)

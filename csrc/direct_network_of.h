@@ -1,0 +1,135 @@
+// Direct evaluation in one precision: declared here, defined in direct_network.cpp (forward) and
+// direct_backward.cpp.
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "direct_charges.h"
+#include "direct_message_passing.h"
+#include "direct_network.h"
+#include "direct_transfer.h"
+
+namespace equicalc::direct {
+
+using torch::Tensor;
+
+// What passes from one layer to the next, on local atoms and, where senders need it, on all.
+template <typename T>
+struct Between {
+    bool has_features = false;        // the next layer has a skip connection
+    Buffer<T> features;               // of local atoms; once used, their gradients
+    Buffer<T> messages, by_messages;  // of all atoms; by_messages unless they are overwritten
+    T *by_sent = nullptr;             // gradients by messages, wherever they are
+};
+
+// What charge transfer keeps between forward and backward.
+template <typename T>
+struct TransferState {
+    Buffer<T> ends, by_ends;  // what each atom brings to the flow, of all atoms, and gradients
+    Buffer<T> gains;
+};
+
+// Weights as the loops read them.
+struct WeightRows {
+    double energy = 1.0;
+    const double *energies = nullptr, *variables = nullptr;
+
+    double of_energy(int64_t atom) const { return energies ? energies[atom] : energy; }
+    bool without_energies() const { return energies == nullptr && energy == 0.0; }
+};
+
+template <typename T>
+class NetworkOf final : public Network {
+  public:
+    explicit NetworkOf(const Parts &parts);
+
+    ForwardResult forward(const Graph &graph, HaloExchange *exchange) override;
+    Tensor backward(const OutputWeights &weights, HaloExchange *exchange) override;
+
+  private:
+    // Runs body(begin, end, scratch) on all tiles of n atoms.
+    template <typename Body>
+    void for_tiles(int64_t n, const Body &body);
+
+    void prepare(const Graph &graph, HaloExchange *exchange);
+    void finish_forward(int64_t begin, int64_t end, Scratch<T> &scratch);
+    void start_backward(int64_t begin, int64_t end, const WeightRows &weights, Scratch<T> &scratch);
+    void backward_of_last(bool over, double *by_vectors, HaloExchange *exchange);
+    void backward_of_middle(int64_t layer, bool over, double *by_vectors, HaloExchange *exchange);
+    void backward_of_first(int64_t begin, int64_t end, const WeightRows &weights,
+                           double *by_vectors, Scratch<T> &scratch);
+    void add_repulsion_gradient(const EdgeList &edges, const WeightRows &weights,
+                                double *by_vectors) const;
+    // Charge transfer, where there is any: potentials of a tile, then what flows between all atoms;
+    // and back.
+    void find_potentials(int64_t begin, int64_t end, Scratch<T> &scratch);
+    void transfer_forward(HaloExchange *exchange);
+    void transfer_backward(const WeightRows &weights, double *by_vectors, HaloExchange *exchange);
+    void differentiate_potentials(int64_t begin, int64_t end, Scratch<T> &scratch);
+    Tensor travelling_ends(T *ends) const {
+        return torch::from_blob(ends, {edges_.n_total(), 4, kTransferRow<T>},
+                                c10::CppTypeToScalarType<T>::value)
+            .narrow(2, 0, kTransferChannels);
+    }
+    Tensor travelling_rows(T *rows) const;
+    static T *place_for_gradients(Buffer<T> &values, Buffer<T> &beside, int64_t count, bool over);
+    const T *as_they_were(const T *values, const T *by_values, int64_t begin, int64_t end,
+                          Scratch<T> &scratch) const;
+
+    int64_t feature_size() const { return n_components_ * channels_; }
+    TileRows<T> feature_rows(T *features, int64_t atom) const {
+        return {features + atom * feature_size(), feature_size(), channels_};
+    }
+    // Where the layer before a gap puts its results, or finds their gradients.
+    UpdateRows<T> rows_out(int64_t gap, int64_t atom);
+    UpdateRows<T> rows_back(int64_t gap, int64_t atom);
+
+    int64_t n_layers_, n_components_, n_channels_, channels_;  // as in the model, and padded
+    int64_t n_species_, n_variables_;
+    int64_t scalar_width_;  // of one atom's scalars: messages of each degree, then its own
+    std::unique_ptr<FirstLayer<T>> first_;
+    std::vector<MiddleLayer<T>> middle_;
+    std::optional<LastLayer<T>> last_;
+    Readout<T> readout_;
+    std::optional<Transfer<T>> transfer_;
+    AtomOutputs outputs_;
+    Repulsion repulsion_;
+
+    // of the last forward pass
+    EdgeIndex edges_;
+    std::vector<Between<T>> between_;                // n_layers - 1
+    std::vector<Buffer<T>> messages_, by_messages_;  // of middle layers
+    // Scalars, which nothing needs after the readout, and then their gradients.
+    Buffer<T> scalars_;
+    Buffer<T> gains_, readout_outputs_;
+    TransferState<T> flow_;
+    Tensor energies_, variables_;
+    KeptTensor energy_memory_, variable_memory_, gradient_memory_;
+    std::vector<Scratch<T>> scratch_;
+};
+
+template <typename T>
+template <typename Body>
+void NetworkOf<T>::for_tiles(int64_t n, const Body &body) {
+    if (scratch_.size() < size_t(at::get_num_threads())) {
+        scratch_.resize(at::get_num_threads());
+    }
+    const int64_t n_tiles = (n + kTile - 1) / kTile;
+    at::parallel_for(0, n_tiles, 1, [&](int64_t first, int64_t last) {
+        for (int64_t tile = first; tile < last; ++tile) {
+            body(tile * kTile, std::min((tile + 1) * kTile, n), scratch_[at::get_thread_num()]);
+        }
+    });
+}
+
+// Features of all atoms, [n_total, M, channels], without the padding.
+template <typename T>
+Tensor NetworkOf<T>::travelling_rows(T *rows) const {
+    return torch::from_blob(rows, {edges_.n_total(), n_components_, channels_},
+                            c10::CppTypeToScalarType<T>::value)
+        .narrow(2, 0, n_channels_);
+}
+
+}  // namespace equicalc::direct
