@@ -107,7 +107,7 @@ ForwardResult NetworkOf<T>::forward(const Graph &graph, HaloExchange *exchange) 
     for (int64_t layer = 1; layer + 1 < n_layers_; ++layer) {
         Between<T> &before = between_[layer - 1];
         if (exchange != nullptr) {
-            exchange->forward(travelling_rows(before.messages.data()), n);
+            receive_messages(before, exchange);
         }
         for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
             const TileRows<T> features = feature_rows(before.features.data(), begin);
@@ -122,7 +122,7 @@ ForwardResult NetworkOf<T>::forward(const Graph &graph, HaloExchange *exchange) 
     }
     if (n_layers_ > 1) {
         if (exchange != nullptr) {
-            exchange->forward(travelling_rows(between_.back().messages.data()), n);
+            receive_messages(between_.back(), exchange);
         }
         for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {
             last_->forward(edges_, begin, end, between_.back().messages.data(), scalars_.data(),
@@ -134,6 +134,12 @@ ForwardResult NetworkOf<T>::forward(const Graph &graph, HaloExchange *exchange) 
         transfer_forward(exchange);
     }
     return {energies_, variables_};
+}
+
+template <typename T>
+void NetworkOf<T>::receive_messages(Between<T> &between, HaloExchange *exchange) {
+    exchange->forward(travelling_rows(between.messages.data()), edges_.n_local());
+    clear_padding_of_ghosts(between.messages.data(), n_components_, n_channels_, channels_);
 }
 
 template <typename T>
@@ -180,6 +186,7 @@ void NetworkOf<T>::transfer_forward(HaloExchange *exchange) {
     const int64_t n = edges_.n_local();
     if (exchange != nullptr) {
         exchange->forward(travelling_ends(flow_.ends.data()), n);
+        clear_padding_of_ghosts(flow_.ends.data(), 4, kTransferChannels, kTransferRow<T>);
     }
     double *variables = variables_.data_ptr<double>();
     for_tiles(n, [&](int64_t begin, int64_t end, Scratch<T> &scratch) {

@@ -54,6 +54,7 @@ class NetworkOf final : public Network {
     void for_tiles(int64_t n, const Body &body);
 
     void prepare(const Graph &graph, HaloExchange *exchange);
+    void receive_messages(Between<T> &between, HaloExchange *exchange);
     void finish_forward(int64_t begin, int64_t end, Scratch<T> &scratch);
     void start_backward(int64_t begin, int64_t end, const WeightRows &weights, Scratch<T> &scratch);
     void backward_of_last(bool over, double *by_vectors, HaloExchange *exchange);
@@ -74,6 +75,8 @@ class NetworkOf final : public Network {
             .narrow(2, 0, kTransferChannels);
     }
     Tensor travelling_rows(T *rows) const;
+    // What came from other ranks has no padding; kernels read it all the same.
+    void clear_padding_of_ghosts(T *rows, int64_t rows_per_atom, int64_t used, int64_t width) const;
     static T *place_for_gradients(Buffer<T> &values, Buffer<T> &beside, int64_t count, bool over);
     const T *as_they_were(const T *values, const T *by_values, int64_t begin, int64_t end,
                           Scratch<T> &scratch) const;
@@ -122,6 +125,15 @@ void NetworkOf<T>::for_tiles(int64_t n, const Body &body) {
             body(tile * kTile, std::min((tile + 1) * kTile, n), scratch_[at::get_thread_num()]);
         }
     });
+}
+
+template <typename T>
+void NetworkOf<T>::clear_padding_of_ghosts(T *rows, int64_t rows_per_atom, int64_t used,
+                                           int64_t width) const {
+    for (int64_t row = edges_.n_local() * rows_per_atom; row < edges_.n_total() * rows_per_atom;
+         ++row) {
+        std::fill_n(rows + row * width + used, width - used, T(0));
+    }
 }
 
 // Features of all atoms, [n_total, M, channels], without the padding.

@@ -244,6 +244,48 @@ def test_memory_of_results_that_nobody_holds_is_used_again(core_module, exported
     assert addresses() == addresses()
 
 
+@pytest.mark.parametrize(
+    "name", ["channels that fill no vector", "three layers, l_max 3", "transferred, l_max 0"]
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", FLOAT64), ("float32", FLOAT32)])
+def test_memory_of_an_earlier_graph_leaves_no_trace(
+    core_module, exported, graph, name, dtype, tolerance
+):
+    n, n_ghosts = 14, 3
+
+    class Copies(core_module.HaloExchange):
+        def forward(self, local, n_total):
+            return torch.cat([local, local[: n_total - len(local)]])
+
+        def reverse(self, grad_total, n_local):
+            own = grad_total[:n_local].clone()
+            own[: len(grad_total) - n_local] += grad_total[n_local:]
+            return own
+
+    _, clean = evaluators(core_module, exported(name, **CONFIGS[name]))
+    _, used = evaluators(core_module, exported(name, **CONFIGS[name]), dtype)
+    species, edges, vectors = graph["species"], graph["edge_index"], graph["edge_vectors"]
+    with_ghosts, split = torch.cat([species, species[:n_ghosts]]), edges.clone()
+    split[1, ::2] += torch.where(split[1, ::2] < n_ghosts, n, 0)
+    assert (split[1] >= n).any()
+    # every atom of a graph that is not a number writes it into all rows, padding included
+    everywhere = torch.arange(n + n_ghosts)
+    unknown = torch.full((n + n_ghosts, 3), torch.nan, dtype=torch.float64)
+    spoilt = used.forward(
+        with_ghosts, torch.stack([everywhere, everywhere.roll(1)]), unknown, n + n_ghosts
+    )
+    assert torch.isnan(spoilt.energies).all()
+    expected = clean.forward(species, edges, vectors, n)
+    found = used.forward(with_ghosts, split, vectors, n, Copies())
+    gradient = torch.linspace(-1, 1, found.variables.numel(), dtype=torch.float64)
+    gradient = gradient.view_as(found.variables)
+    assert_equal(
+        (expected.energies, expected.variables, clean.backward(gradient)),
+        (found.energies, found.variables, used.backward(gradient, Copies())),
+        tolerance,
+    )
+
+
 def test_networks_of_other_architectures_go_through_their_module(core_module, mock_path):
     assert not core_module.Evaluator(core_module.Model.load(str(mock_path))).is_direct
 
