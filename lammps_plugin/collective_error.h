@@ -7,12 +7,23 @@
 #include "lammps.h"
 #include "update.h"
 
+#include <algorithm>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <new>
+#include <stdexcept>
 #include <string>
 
 namespace equicalc_lammps {
+
+// Numbers that are not finite spread over ranks; where two atoms were closest it is likely to have
+// begun.
+struct NotFinite : std::runtime_error {
+    NotFinite(const std::string &text, double closest)
+        : std::runtime_error(text), distance(closest) {}
+    double distance;  // angstrom
+};
 
 // The text of one rank on all ranks; collective.
 inline std::string text_of_rank(LAMMPS_NS::LAMMPS *lmp, int rank, std::string text) {
@@ -56,19 +67,25 @@ template <typename Action>
 void run_on_all_ranks(LAMMPS_NS::LAMMPS *lmp, Action action,
                       const std::function<std::string()> &load = {}) {
     std::string message;
-    bool failed = false;
+    constexpr double kFine = std::numeric_limits<double>::infinity();
+    struct {
+        double order;
+        int rank;
+    } first{kFine, lmp->comm->me};
     try {
         action();
     } catch (const LAMMPS_NS::LAMMPSException &) {
         throw;
+    } catch (const NotFinite &exception) {
+        first.order = std::min(exception.distance, std::numeric_limits<double>::max());
+        message = exception.what();
     } catch (const std::exception &exception) {
-        failed = true;
+        first.order = -1.0;
         message = text_of(exception, load ? load() : "");
     }
-    int first = failed ? lmp->comm->me : lmp->comm->nprocs;
-    MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, lmp->world);
-    if (first < lmp->comm->nprocs) {
-        lmp->error->all(FLERR, "pair_style equicalc: " + text_of_rank(lmp, first, message));
+    MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_DOUBLE_INT, MPI_MINLOC, lmp->world);
+    if (first.order < kFine) {
+        lmp->error->all(FLERR, "pair_style equicalc: " + text_of_rank(lmp, first.rank, message));
     }
 }
 

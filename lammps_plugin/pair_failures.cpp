@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -93,7 +92,8 @@ void PairEquicalc::require_none_of(const std::vector<int64_t> &rows,
     text += closest.row < 0 ? "It has no neighbour"
                             : "Its closest neighbour, atom " + name(closest.row) + ", is " +
                                   std::to_string(closest.distance) + " angstrom away";
-    throw std::runtime_error(text +
-                             ". Atoms may be on top of each other ('minimize', or 'delete_atoms "
-                             "overlap 0.5 all all'), or the 'timestep' too long");
+    throw NotFinite(text +
+                        ". Atoms may be on top of each other ('minimize', or 'delete_atoms "
+                        "overlap 0.5 all all'), or the 'timestep' too long",
+                    closest.distance);
 }
