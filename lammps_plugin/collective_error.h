@@ -68,24 +68,24 @@ void run_on_all_ranks(LAMMPS_NS::LAMMPS *lmp, Action action,
                       const std::function<std::string()> &load = {}) {
     std::string message;
     constexpr double kFine = std::numeric_limits<double>::infinity();
-    struct {
-        double order;
-        int rank;
-    } first{kFine, lmp->comm->me};
+    double order = kFine;
     try {
         action();
     } catch (const LAMMPS_NS::LAMMPSException &) {
         throw;
     } catch (const NotFinite &exception) {
-        first.order = std::min(exception.distance, std::numeric_limits<double>::max());
+        order = std::min(exception.distance, std::numeric_limits<double>::max());
         message = exception.what();
     } catch (const std::exception &exception) {
-        first.order = -1.0;
+        order = -1.0;
         message = text_of(exception, load ? load() : "");
     }
-    MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_DOUBLE_INT, MPI_MINLOC, lmp->world);
-    if (first.order < kFine) {
-        lmp->error->all(FLERR, "pair_style equicalc: " + text_of_rank(lmp, first.rank, message));
+    double lowest = order;
+    MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_DOUBLE, MPI_MIN, lmp->world);
+    if (lowest < kFine) {
+        int first = order == lowest ? lmp->comm->me : lmp->comm->nprocs;
+        MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, lmp->world);
+        lmp->error->all(FLERR, "pair_style equicalc: " + text_of_rank(lmp, first, message));
     }
 }
 
