@@ -71,8 +71,8 @@ def test_steps_allocate_nothing_of_the_size_of_their_data(
             "read_data", f"processors 1 1 {ranks}\nread_data"
         )
         counts.append(allocations(bench, counter, deck, ranks, least))
-    # a buffer may still have to grow; one allocation a step would be 18
-    assert 0 <= counts[1] - counts[0] <= 2
+    # a buffer may have to grow or not, and other messages of MPI be large; once a step would be 18
+    assert abs(counts[1] - counts[0]) <= 3
 
 
 # ---- no memory left ---------------------------------------------------------------------------
