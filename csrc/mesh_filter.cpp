@@ -11,27 +11,6 @@
 namespace equicalc {
 namespace {
 
-// The window of the spline U(h) = sinc^p(h / n) along one direction, and what folds onto it from
-// the images m of the mesh: U^2 / (sum_m U^2)^2 and U^2 / sum_m U^2. The sum over m is the Fourier
-// series of the spline of twice the order at the integers.
-void make_window(int n, int order, std::vector<double> &influence, std::vector<double> &kept) {
-    std::vector<double> twice(2 * order);
-    spline_values(0.0, 2 * order, twice.data());
-    influence.resize(n);
-    kept.resize(n);
-    for (int i = 0; i < n; ++i) {
-        const int h = 2 * i > n ? i - n : i;
-        double sum = twice[order];
-        for (int j = 1; j < order; ++j) {
-            sum += 2.0 * twice[order + j] * std::cos(2.0 * kPi * h * j / n);
-        }
-        const double x = kPi * h / n;
-        const double sinc = h == 0 ? 1.0 : std::sin(x) / x;
-        kept[i] = std::pow(sinc, 2 * order) / sum;
-        influence[i] = kept[i] / sum;
-    }
-}
-
 int signed_index(int i, int n) { return 2 * i > n ? i - n : i; }
 
 // Power of a row of the half spectrum of one width, weighted; the row is filtered. The sums run
@@ -69,6 +48,24 @@ void filter(double *row, const double *value, const double *slope, int n, double
 }
 
 }  // namespace
+
+void make_window(int n, int order, std::vector<double> &influence, std::vector<double> &kept) {
+    std::vector<double> twice(2 * order);
+    spline_values(0.0, 2 * order, twice.data());
+    influence.resize(n);
+    kept.resize(n);
+    for (int i = 0; i < n; ++i) {
+        const int h = 2 * i > n ? i - n : i;
+        double sum = twice[order];
+        for (int j = 1; j < order; ++j) {
+            sum += 2.0 * twice[order + j] * std::cos(2.0 * kPi * h * j / n);
+        }
+        const double x = kPi * h / n;
+        const double sinc = h == 0 ? 1.0 : std::sin(x) / x;
+        kept[i] = std::pow(sinc, 2 * order) / sum;
+        influence[i] = kept[i] / sum;
+    }
+}
 
 template <class Real>
 MeshFilter<Real>::MeshFilter(const double *cell, const int *points, int order,

@@ -23,6 +23,11 @@ inline void spline_values(double t, int order, double *values) {
     }
 }
 
+// The window of the spline U(h) = sinc^p(h / n) along one direction, and what folds onto it from
+// the images m of the mesh: U^2 / (sum_m U^2)^2 and U^2 / sum_m U^2. The sum over m is the Fourier
+// series of the spline of twice the order at the integers.
+void make_window(int n, int order, std::vector<double> &influence, std::vector<double> &kept);
+
 // Tables of one mesh, made once for a cell; formulas in mesh.h. Real is the type of the spectra.
 template <class Real>
 class MeshFilter {

@@ -277,6 +277,7 @@ class EquiCalculator(Calculator):
             "ewald" if per_atom else self.parameters["kspace"],
             self.parameters["kspace_accuracy"] or KSPACE_ACCURACY[self.parameters["dtype"]],
             atom_virials=per_atom,
+            device=str(self._neighbors.device),  # where kernels are
         )
         self.results = self._evaluate(
             self.atoms, solver, self._field, "born_effective_charges" in wanted

@@ -60,6 +60,7 @@ class Solver:
     method: str
     accuracy: float
     atom_virials: bool = False
+    device: str = "cpu"
 
 
 class ChargeModel:
@@ -203,6 +204,7 @@ class ChargeModel:
             method=solver.method,
             start=start,
             atom_virials=solver.atom_virials,
+            device=solver.device,
         )
         moved = self.screening * charges
         return Charged(
@@ -261,4 +263,5 @@ def _coulomb(charges: Array, atoms: Atoms, width: Array | float, solver: Solver)
         solver.accuracy,
         solver.method,
         atom_virials=solver.atom_virials,
+        device=solver.device,
     )

@@ -32,6 +32,7 @@ def equilibrate(
     start: npt.ArrayLike | None = None,
     atom_virials: bool = False,
     single: bool = False,
+    device: str = "cpu",
 ) -> tuple[Array, CoulombResult]:
     """Charges which minimise sum chi q + sum eta q^2 / 2 + E_Coulomb(q) at their total charge.
 
@@ -44,7 +45,7 @@ def equilibrate(
     chi, eta
         [N], electronegativity in V and hardness in V/e, eta > 0. A minimum exists for
         eta_i > k_e / (sigma_i sqrt(pi)).
-    positions, cell, pbc, sigma, accuracy, method, atom_virials, single
+    positions, cell, pbc, sigma, accuracy, method, atom_virials, single, device
         As in `solve`; `single` reaches a tolerance of 1e-5 or so, its rounding.
     total_charge
         Sum of the charges, e.
@@ -86,7 +87,8 @@ def equilibrate(
         )
 
     def coulomb(charges: Array, virials: bool = False) -> CoulombResult:
-        return solve(charges, positions, cell, pbc, sigma, accuracy, method, virials, single)
+        system = charges, positions, cell, pbc, sigma
+        return solve(*system, accuracy, method, virials, single, device)
 
     if start is None:
         first = -arrays[0] / arrays[1]

@@ -1,7 +1,8 @@
 """Particle-mesh sum over waves: the solver for large cells.
 
 The C++ core spreads charges and gathers potentials with B-splines (formulas and sources in
-csrc/mesh.h), torch does the Fourier transforms, and this module picks mesh and spline.
+csrc/mesh.h), torch does the Fourier transforms, and this module picks mesh and spline. On a CUDA
+device kernels of csrc/cuda/mesh.h do the same.
 
 A mesh has a whole number of points, which changes with the cell. Near such a change two meshes are
 blended with a smooth weight, whose slope is part of the virial: energy and stress stay smooth.
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from equicalc.electrostatics import lattice
+from equicalc.electrostatics import device_mesh, lattice
 
 # Mesh spacing in units of sigma at which the rms force error is 5 eV/A times the accuracy, for
 # random unit charges of sigma = 1 A, 0.05 per A^3, in cubic and triclinic cells; measured against
@@ -40,13 +41,31 @@ BEST_ACCURACY = ACCURACIES[-1]
 # that the mesh alone decides about the error; never those beyond MOST_WAVES.
 WAVES, MOST_WAVES = 1e-3, 1e-12
 
-# Rough costs in nanoseconds, only to choose between solvers and splines: one mesh point through
-# both transforms, one of the order^2 rows of points of an atom in spreading and gathering, one atom
-# with one wave in the exact sum, and what a call of the mesh costs at least.
-COST_POINT = 25.0
-COST_SPLINE = 15.0
+
+@dataclass(frozen=True)
+class Costs:
+    """Rough costs in nanoseconds, only to choose between solvers and splines.
+
+    Attributes
+    ----------
+    point
+        One mesh point through both transforms.
+    spline
+        One of the order^2 rows of points of an atom in spreading and gathering.
+    call
+        What a call costs at least.
+    """
+
+    point: float
+    spline: float
+    call: float
+
+
+CPU = Costs(point=25.0, spline=15.0, call=2e5)
+# Estimated from what memory of an H100 delivers. A call is a score of kernels and two copies.
+DEVICE = Costs(point=0.05, spline=0.2, call=3e5)
+# Of one atom with one wave in the exact sum, which is done on the CPU.
 COST_WAVE = 4.0
-COST_CALL = 2e5
 # The choices take the volume per atom (angstrom^3) of a usual solid or liquid, not that of the
 # cell: they must not change while the cell does.
 USUAL_VOLUME = 20.0
@@ -92,6 +111,7 @@ def p3m(
     accuracy: float,
     open_direction: int | None = None,
     single: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Energy, potentials, forces and virial of a periodic cell on a mesh.
 
@@ -107,6 +127,8 @@ def p3m(
         Cell vector whose length is free (vacuum), orthogonal to the others: it is not blended.
     single
         Whether meshes and transforms are float32.
+    device
+        Where meshes and transforms are.
 
     Returns
     -------
@@ -130,14 +152,18 @@ def p3m(
             f"'p3m' has one mesh for each width and takes up to {MOST_WIDTHS}; found {len(widths)} "
             "different sigmas. Use method='ewald' or 'auto'"
         )
-    order, spacing = _cheapest(len(sigmas), widths, accuracy)
+    order, spacing = _cheapest(len(sigmas), widths, accuracy, costs_on(device))
     waves = max(WAVES * accuracy, MOST_WAVES)
-    found = []
-    for mesh in _blend(cell.tobytes(), order, spacing, open_direction):
-        raw = mesh_sum(charges, positions, sigmas, mesh.cell, mesh.points, order, waves, single)
-        if mesh.weight == 1.0:
-            return raw
-        found.append((mesh, raw))
+    meshes = _blend(cell.tobytes(), order, spacing, open_direction)
+    atoms = charges, positions, sigmas
+    if is_cpu(device):
+        raws = [mesh_sum(*atoms, m.cell, m.points, order, waves, single) for m in meshes]
+    else:
+        shapes = [(m.cell, m.points) for m in meshes]
+        raws = device_mesh.mesh_sums(*atoms, widths, shapes, order, waves, single, device)
+    if len(meshes) == 1:
+        return raws[0]
+    found = list(zip(meshes, raws, strict=True))
     result: dict[str, Any] = {"atom_virials": None}
     for name in ("energy", "potentials", "forces", "virial"):
         result[name] = sum(mesh.weight * raw[name] for mesh, raw in found)
@@ -215,13 +241,25 @@ def different(sigmas: Array) -> tuple[float, ...]:
     return (first,) if (sigmas == first).all() else tuple(np.unique(sigmas).tolist())
 
 
-def choose_spline(sigmas: Array, accuracy: float) -> tuple[int, float]:
+def is_cpu(device: str) -> bool:
+    """Whether a device is the CPU."""
+    return torch.device(device).type == "cpu"
+
+
+def costs_on(device: str) -> Costs:
+    """Costs of the mesh on a device."""
+    return CPU if is_cpu(device) else DEVICE
+
+
+def choose_spline(sigmas: Array, accuracy: float, device: str = "cpu") -> tuple[int, float]:
     """Order of the spline and largest mesh spacing (angstrom): the cheapest for `accuracy`."""
-    return _cheapest(len(sigmas), different(sigmas), accuracy)
+    return _cheapest(len(sigmas), different(sigmas), accuracy, costs_on(device))
 
 
 @functools.lru_cache(maxsize=64)
-def _cheapest(n_atoms: int, widths: tuple[float, ...], accuracy: float) -> tuple[int, float]:
+def _cheapest(
+    n_atoms: int, widths: tuple[float, ...], accuracy: float, costs: Costs
+) -> tuple[int, float]:
     decades = [-math.log10(value) for value in ACCURACIES]
     found = []
     for order, spacings in SPACINGS.items():
@@ -229,19 +267,27 @@ def _cheapest(n_atoms: int, widths: tuple[float, ...], accuracy: float) -> tuple
         if -math.log10(accuracy) <= reached[-1]:
             spacing = math.exp(np.interp(-math.log10(accuracy), reached, np.log(spacings)))
             found.append((order, widths[0] * spacing))
-    return min(found, key=lambda choice: mesh_cost(n_atoms, len(widths), *choice))
+    return min(found, key=lambda choice: mesh_cost(n_atoms, len(widths), choice, costs))
 
 
-def mesh_cost(n_atoms: int, n_widths: int, order: int, spacing: float) -> float:
-    """Rough cost of the mesh in nanoseconds, for the usual volume per atom."""
+def mesh_cost(n_atoms: int, n_widths: int, spline: tuple[int, float], costs: Costs) -> float:
+    """Rough cost of the mesh in nanoseconds, for the usual volume per atom.
+
+    Parameters
+    ----------
+    spline
+        Its order, and the spacing of the mesh in angstrom.
+    """
+    order, spacing = spline
     points = n_atoms * USUAL_VOLUME / spacing**3
-    return COST_CALL + COST_POINT * n_widths * points + COST_SPLINE * n_atoms * order**2
+    return costs.call + costs.point * n_widths * points + costs.spline * n_atoms * order**2
 
 
-def is_cheaper(sigmas: Array, accuracy: float) -> bool:
+def is_cheaper(sigmas: Array, accuracy: float, device: str = "cpu") -> bool:
     """Whether the mesh can be used and should beat the exact sum clearly (by a factor of two).
 
-    This depends on the number of charges and not on the cell, which may change during a run.
+    The exact sum is that of the CPU. This depends on the number of charges and not on the cell,
+    which may change during a run.
     """
     widths = different(sigmas)
     if accuracy < BEST_ACCURACY or len(widths) > MOST_WIDTHS or not len(sigmas):
@@ -250,8 +296,9 @@ def is_cheaper(sigmas: Array, accuracy: float) -> bool:
     volume = len(sigmas) * USUAL_VOLUME
     half_waves = 0.5 * (4.0 * math.pi / 3.0) * k_max**3 * volume / (2.0 * math.pi) ** 3
     exact = COST_WAVE * len(sigmas) * half_waves
-    spline = _cheapest(len(sigmas), widths, accuracy)
-    return 2.0 * mesh_cost(len(sigmas), len(widths), *spline) < exact
+    costs = costs_on(device)
+    spline = _cheapest(len(sigmas), widths, accuracy, costs)
+    return 2.0 * mesh_cost(len(sigmas), len(widths), spline, costs) < exact
 
 
 def blended_meshes(

@@ -61,6 +61,7 @@ def solve(
     method: str = "auto",
     atom_virials: bool = False,
     single: bool = False,
+    device: str = "cpu",
 ) -> CoulombResult:
     """Coulomb energy of Gaussian charges and its derivatives, without automatic differentiation.
 
@@ -94,6 +95,9 @@ def solve(
     single
         Whether "p3m" works in float32: up to half the time, and rounding of 1e-7 of energies and
         forces. Fit for dynamics, not for finite differences. The other solvers take no notice.
+    device
+        Where "p3m" works, "cpu" or a CUDA device for which the core has kernels; the others work
+        on the CPU. "auto" takes account of it.
 
     Raises
     ------
@@ -106,17 +110,18 @@ def solve(
     cell = np.ascontiguousarray(cell, dtype=np.float64)
     kind = _check(charges, positions, cell, pbc, accuracy)
     sigmas = _widths(sigma, charges.size)
-    method = _choose(method, kind, sigmas, accuracy, atom_virials)
+    method = _choose(method, kind, sigmas, accuracy, atom_virials, device)
+    atoms = charges, positions, sigmas
     if kind is Boundary.OPEN:
         from equicalc import _core
 
         threads = torch.get_num_threads()
-        raw = _core.coulomb_open(charges, positions, sigmas, atom_virials, threads)
+        raw = _core.coulomb_open(*atoms, atom_virials, threads)
     elif kind is Boundary.BULK:
-        raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials, single=single)
+        raw = _bulk(*atoms, cell, accuracy, method, atom_virials, None, single, device)
     else:
         in_plane = cell[np.asarray(pbc, dtype=bool)]
-        raw = _slab(charges, positions, sigmas, in_plane, accuracy, method, atom_virials, single)
+        raw = _slab(*atoms, in_plane, accuracy, method, atom_virials, single, device)
     return CoulombResult(
         energy=float(raw["energy"]),
         potentials=raw["potentials"],
@@ -169,7 +174,9 @@ def _widths(sigma: npt.ArrayLike, n_atoms: int) -> Array:
     return np.ascontiguousarray(np.broadcast_to(sigmas, (n_atoms,)))
 
 
-def _choose(method: str, kind: Boundary, sigmas: Array, accuracy: float, atom_virials: bool) -> str:
+def _choose(
+    method: str, kind: Boundary, sigmas: Array, accuracy: float, atom_virials: bool, device: str
+) -> str:
     """Solver for `method`; ValueError when it cannot be."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
@@ -185,7 +192,8 @@ def _choose(method: str, kind: Boundary, sigmas: Array, accuracy: float, atom_vi
     if method == "p3m" and atom_virials:
         raise ValueError("'p3m' gives no virials per atom; use method='ewald' or 'auto'")
     if method == "auto":
-        return "p3m" if not atom_virials and mesh.is_cheaper(sigmas, accuracy) else "ewald"
+        on_mesh = not atom_virials and mesh.is_cheaper(sigmas, accuracy, device)
+        return "p3m" if on_mesh else "ewald"
     return method
 
 
@@ -197,12 +205,13 @@ def _bulk(
     accuracy: float,
     method: str,
     atom_virials: bool,
-    open_direction: int | None = None,
-    single: bool = False,
+    open_direction: int | None,
+    single: bool,
+    device: str,
 ) -> dict[str, Any]:
     """Three periodic directions, or vacuum along `open_direction`."""
     if method == "p3m":
-        raw = mesh.p3m(charges, positions, sigmas, cell, accuracy, open_direction, single)
+        raw = mesh.p3m(charges, positions, sigmas, cell, accuracy, open_direction, single, device)
     else:
         from equicalc import _core
 
@@ -221,6 +230,7 @@ def _slab(
     method: str,
     atom_virials: bool,
     single: bool,
+    device: str,
 ) -> dict[str, Any]:
     """Two periodic directions: the bulk sum with vacuum, plus what removes the periodic copies.
 
@@ -240,10 +250,11 @@ def _slab(
     height = lattice.slab_height(in_plane, thickness, widest, accuracy)
     if method == "p3m":
         # Whole steps of the mesh: more vacuum then leaves the mesh where the atoms are as it is.
-        order, spacing = mesh.choose_spline(sigmas, accuracy)
+        order, spacing = mesh.choose_spline(sigmas, accuracy, device)
         height = spacing * mesh.fft_size(max(order, height / spacing))
     cell = np.array([in_plane[0], in_plane[1], normal * height])
-    raw = _bulk(charges, positions, sigmas, cell, accuracy, method, atom_virials, 2, single)
+    atoms = charges, positions, sigmas
+    raw = _bulk(*atoms, cell, accuracy, method, atom_virials, 2, single, device)
 
     total, dipole = float(charges.sum()), float(charges @ heights)
     spread = float(charges @ heights**2)

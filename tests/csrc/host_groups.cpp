@@ -22,6 +22,7 @@
 #include "cuda/geometry.h"
 #include "cuda/graph.h"
 #include "cuda/launch.h"
+#include "cuda/mesh.h"
 #include "cuda/moments.h"
 #include "cuda/radial.h"
 #include "cuda/tensor.h"
@@ -138,6 +139,7 @@ const bool kAdded = [] {
     add_gates<OnHost>();
     add_geometry<OnHost>();
     add_graphs<OnHost>();
+    add_meshes<OnHost>();
     add_moments<OnHost>();
     add_radial_functions<OnHost>();
     add_tensor_convolutions<OnHost, float>();

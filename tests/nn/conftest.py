@@ -18,6 +18,7 @@ HOST_GROUPS = ROOT / "tests" / "csrc" / "host_groups.cpp"
 MODULES = (
     "test_contraction",
     "test_device_edges",
+    "test_device_mesh",
     "test_edge_geometry",
     "test_fused",
     "test_fused_training",

@@ -1,0 +1,14 @@
+#include "mesh.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_meshes<OnCuda>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups
