@@ -71,7 +71,8 @@ class EquiCalculator(Calculator):
         Path of an exported model, or name of a shipped one; several make a committee.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...: where the network is evaluated, and edges and
-        forces are found. Neighbour searches and the Coulomb energy are computed on the CPU.
+        forces are found. The Coulomb energy is computed there too where a mesh sums it (``kspace``
+        ``"p3m"``, or ``"auto"`` in large cells), else on the CPU, as neighbour searches are.
     dtype : str
         Precision of the network: ``"float64"`` or ``"float32"``. Positions, sums of energies and
         the Coulomb energy are float64 in both.

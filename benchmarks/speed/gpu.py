@@ -5,6 +5,7 @@ the default network and SevenNet-0, from 512 to 100,000 atoms in float32. Times 
 events of the device around one evaluation through the model file, edges found from positions
 and forces summed on the device included; neighbour searches are not. SevenNet-0 is measured
 when the sevenn package, which has its weights, is installed, or from a file: ``--sevennet FILE``.
+The Coulomb sum on the device, alone and in whole steps, has a page of its own (gpu_coulomb.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import matplotlib
 import numpy as np
 import torch
 
+from benchmarks.speed import gpu_coulomb
 from benchmarks.speed.common import RESULTS, markdown_table, write_text
 from benchmarks.speed.network import ELEMENTS, export, salt
 from equicalc.core import load_library
@@ -111,29 +113,28 @@ def plot(rows: list[dict[str, Any]]) -> None:
     figure.savefig(RESULTS / "gpu.png", dpi=150)
 
 
-def main() -> None:
-    """Measure, write benchmarks/results/speed/gpu.md and gpu.png."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sevennet", help="model file of an imported SevenNet-0")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
-    arguments = parser.parse_args()
-    require_device()
+def measure_networks(sevennet_path: str | None, dtype: str, folder: Path) -> list[dict[str, Any]]:
+    """Rows of the table of networks, for sizes that fit into the memory of the device."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        networks = {"default (2 layers, l_max 2)": export({}, Path(folder))}
-        networks["3 layers, l_max 2"] = export({"n_layers": 3}, Path(folder))
-        if found := sevennet(arguments.sevennet, Path(folder)):
-            networks["SevenNet-0"] = found
-        for name, path in networks.items():
-            for side in SIDES:
-                try:
-                    rows.append({"network": name, **measure(path, side, arguments.dtype)})
-                except Exception as error:
-                    if "out of memory" not in str(error):
-                        raise
-                    print(f"{name}: {8 * side**3} atoms do not fit into the device's memory")
-                    break
-                print(rows[-1], flush=True)
+    networks = {"default (2 layers, l_max 2)": export({}, folder)}
+    networks["3 layers, l_max 2"] = export({"n_layers": 3}, folder)
+    if found := sevennet(sevennet_path, folder):
+        networks["SevenNet-0"] = found
+    for name, path in networks.items():
+        for side in SIDES:
+            try:
+                rows.append({"network": name, **measure(path, side, dtype)})
+            except Exception as error:
+                if "out of memory" not in str(error):
+                    raise
+                print(f"{name}: {8 * side**3} atoms do not fit into the device's memory")
+                break
+            print(rows[-1], flush=True)
+    return rows
+
+
+def write_networks(rows: list[dict[str, Any]], dtype: str) -> None:
+    """Write the page and picture of the networks."""
     table = [
         [r["network"], r["atoms"], f"{r['edges']:.1f}",
          "{1:.2f} ({0:.2f} to {2:.2f})".format(*r["ms"]),
@@ -143,13 +144,29 @@ def main() -> None:
     header = ["network", "atoms", "edges per atom", "ms per step (quartiles)", "µs per atom",
               "memory per atom"]  # fmt: skip
     intro = (
-        f"Rattled NaCl, {arguments.dtype}, on {torch.cuda.get_device_name()}, torch "
+        f"Rattled NaCl, {dtype}, on {torch.cuda.get_device_name()}, torch "
         f"{torch.__version__}; made by `python -m benchmarks.speed.gpu`. A step is edges from "
         "positions, energies, gradients and forces; neighbour searches are not in it."
     )
     page = ["# Time per atom on a CUDA device", intro, markdown_table(header, table)]
     write_text("gpu", "\n\n".join(page))
     plot(rows)
+
+
+def main() -> None:
+    """Measure, write gpu.md, gpu.png and gpu_coulomb.md of benchmarks/results/speed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", default="all", choices=["all", "networks", "coulomb"])
+    parser.add_argument("--sevennet", help="model file of an imported SevenNet-0")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    arguments = parser.parse_args()
+    require_device()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.part != "coulomb":
+            rows = measure_networks(arguments.sevennet, arguments.dtype, Path(folder))
+            write_networks(rows, arguments.dtype)
+        if arguments.part != "networks":
+            gpu_coulomb.report(SIDES, Path(folder))
 
 
 if __name__ == "__main__":

@@ -54,9 +54,9 @@ def salt(n_side: int) -> Atoms:
 
 
 def export(config: dict[str, Any], folder: Path) -> str:
-    """Export a network of random weights and return its path."""
+    """Export a network of random weights, without charges if not asked for; return its path."""
     torch.manual_seed(0)
-    network = EquiNetwork(NetworkConfig(elements=ELEMENTS, charge_model="none", **config))
+    network = EquiNetwork(NetworkConfig(elements=ELEMENTS, **({"charge_model": "none"} | config)))
     network.set_statistics({"Na": -1.0, "Cl": -2.0}, 0.5, 25.0)
     name = "_".join(f"{key}{value}" for key, value in config.items()) or "default"
     return str(export_network(network, folder / f"{name}.pt"))
