@@ -15,6 +15,7 @@ from equicalc.deploy import export_network, read_metadata
 from equicalc.deploy.compiled import write_package
 from equicalc.deploy.reading import read_network
 from equicalc.errors import ModelFileError
+from equicalc.lammps_run import single_point
 from tests.conftest import tiny_network
 
 # the same operators and sums in another order
@@ -100,6 +101,21 @@ def test_atoms_of_other_ranks_have_no_energies_and_take_part_as_senders(models):
     for a, b in pairs:
         assert a.shape == b.shape
         assert (a - b).abs().max() <= FLOAT64 * max(1.0, b.abs().max().item())
+
+
+@pytest.mark.slow
+@pytest.mark.lammps
+@pytest.mark.parametrize(("kind", "ranks"), [("predicted", 1), ("fixed", 1), ("fixed", 2)])
+def test_lammps_gets_the_same_results_from_both_files(models, tmp_path, kind, ranks):
+    expected, found = (
+        single_point(
+            crystal(), str(path), ["K", "Cl"], tmp_path, ranks=ranks, kspace="ewald 1.0e-8"
+        )
+        for path in models(kind)
+    )
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.abs(found[name] - values).max() <= FLOAT64 * max(1.0, np.abs(values).max()), name
 
 
 @pytest.mark.slow
