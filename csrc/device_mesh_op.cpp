@@ -91,7 +91,7 @@ groups::WaveGrid waves_of(const groups::MeshGrid &grid, const Tensor &windows, c
 double charge_unit(int64_t n_atoms, double largest) {
     int exponent = 0;
     std::frexp(static_cast<double>(n_atoms) * largest, &exponent);
-    return std::ldexp(1.0, exponent - 62);
+    return std::ldexp(1.0, std::max(exponent, -960) - 62);  // a number that has an inverse
 }
 
 // The charges of a call.
@@ -129,7 +129,7 @@ template <typename T>
 Tensor sum_on_mesh(const Atoms &atoms, const groups::WaveGrid &waves, int64_t order,
                    const Tensor &sigmas, double scale) {
     const groups::MeshGrid &grid = waves.grid;
-    constexpr int64_t kAlong[] = {1, 2, 3};
+    constexpr int64_t kAlong[] = {1, 2, 3}, kRows[] = {0};
     const int64_t points[] = {grid.points[0], grid.points[1], grid.points[2]};
     const int64_t rows = points[0] * points[1], n_atoms = atoms.count();
     const Tensor spectra =
@@ -155,7 +155,7 @@ Tensor sum_on_mesh(const Atoms &atoms, const groups::WaveGrid &waves, int64_t or
             n_atoms);
     });
     Tensor sums = results.slice(0, 4 * n_atoms);
-    at::sum_out(sums, moments, 0);
+    at::sum_out(sums, moments, kRows);
     return results;
 }
 

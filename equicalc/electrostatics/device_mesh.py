@@ -73,7 +73,7 @@ def wave_sum(
     Returns
     -------
     tensor [4 N + 7]
-        Forces [N, 3] and potentials [N], then energy and moments of the waves (see `_stress`).
+        Forces [N, 3] and potentials [N], then energy and moments of the waves (WaveSums).
     """
     load_library()
     device = sent.charges.device
@@ -121,69 +121,84 @@ def mesh_sums(
     sent = send(charges, positions, sigmas, widths, device)
     running = []
     for cell, points in meshes:
-        missing = _missing(cell.tobytes(), tuple(points), order, widths, edge, device)
-        running.append((cell, missing, wave_sum(sent, cell, points, order, widths, edge, single)))
-    results = []
-    for cell, missing, found in running:
-        values = found.cpu().numpy()
-        raw = _from_waves(values, len(charges), cell)
-        _add_local(raw, charges, sigmas, widths, cell, missing)
-        results.append(raw)
-    return results
+        tables = _tables(cell.tobytes(), tuple(points), order, widths, edge, device)
+        running.append((tables, wave_sum(sent, cell, points, order, widths, edge, single)))
+    local = _Local.of(charges, sigmas, widths)
+    return [_results(found.cpu().numpy(), charges, local, tables) for tables, found in running]
 
 
-def _from_waves(values: Array, n_atoms: int, cell: Array) -> dict[str, Any]:
-    """Results of `wave_sum` with their prefactors."""
-    forces, potentials, moments = np.split(values, (3 * n_atoms, 4 * n_atoms))
-    prefactor = 2.0 * math.pi * COULOMB_CONSTANT / abs(float(np.linalg.det(cell)))
-    energy = prefactor * float(moments[0])
+@dataclass(frozen=True)
+class _Tables:
+    """Of a mesh: what turns sums into energy and virial, the numbers of `kinds` [10].
+
+    Attributes
+    ----------
+    by_moments
+        [10, 7], by the moments of the waves.
+    by_squares
+        [10, widths], by the sum of squares of charges of a width: what they miss of themselves on
+        the mesh, and their self energy.
+    background
+        [10], by total charge times sum of q sigma^2.
+    selves
+        [widths], potential of a charge of 1 e due to what is in `by_squares`.
+    """
+
+    by_moments: Array
+    by_squares: Array
+    background: Array
+    selves: Array
+
+
+@dataclass(frozen=True)
+class _Local:
+    """Sums over charges: numbers where there is one width, arrays of widths or atoms else.
+
+    Attributes
+    ----------
+    members
+        Which of the widths is an atom's.
+    squares
+        [widths], sum of q^2.
+    widths_squared
+        sigma^2 of atoms.
+    total, moment
+        Sums of q and of q sigma^2.
+    """
+
+    members: Any
+    squares: Array
+    widths_squared: Any
+    total: float
+    moment: float
+
+    @staticmethod
+    def of(charges: Array, sigmas: Array, widths: tuple[float, ...]) -> _Local:
+        """Sums over these charges."""
+        total = float(charges.sum())
+        if len(widths) == 1:
+            square = widths[0] ** 2
+            return _Local(0, np.array([charges @ charges]), square, total, total * square)
+        members = _members(sigmas, widths)
+        squares = np.bincount(members, charges**2, len(widths)).astype(np.float64)
+        return _Local(members, squares, sigmas**2, total, float(charges @ sigmas**2))
+
+
+def _results(values: Array, charges: Array, local: _Local, tables: _Tables) -> dict[str, Any]:
+    """Results from those of `wave_sum`, with prefactors and with what needs no waves."""
+    n_atoms = len(charges)
+    forces, potentials = values[: 3 * n_atoms], values[3 * n_atoms : 4 * n_atoms]
+    potentials += tables.selves[local.members] * charges
+    potentials += tables.background[0] * (local.total * local.widths_squared + local.moment)
+    kinds = tables.by_moments @ values[4 * n_atoms :] + tables.by_squares @ local.squares
+    kinds += local.total * local.moment * tables.background
     return {
-        "energy": energy,
+        "energy": float(kinds[0]),
         "potentials": potentials,
         "forces": forces.reshape(n_atoms, 3),
-        "virial": energy * np.eye(3) + 2.0 * prefactor * _stress(moments, cell),
+        "virial": kinds[1:].reshape(3, 3),
         "atom_virials": None,
     }
-
-
-def _add_local(
-    raw: dict[str, Any],
-    charges: Array,
-    sigmas: Array,
-    widths: tuple[float, ...],
-    cell: Array,
-    missing: Array,
-) -> None:
-    """Add what needs no waves: what charges miss of themselves, self energy and background."""
-    prefactor = 4.0 * math.pi * COULOMB_CONSTANT / abs(float(np.linalg.det(cell)))
-    if len(widths) == 1:
-        members: Any = slice(None)  # all atoms have the one width: numbers instead of arrays
-        squares = np.array([charges @ charges])
-    else:
-        members = _members(sigmas, widths)
-        squares = np.bincount(members, charges**2, minlength=len(widths))
-    lost = prefactor * missing[:, 0]
-    selves = lost - COULOMB_CONSTANT / (math.sqrt(math.pi) * np.asarray(widths))
-    widths_squared = np.square(widths)[members]
-    total, moment = float(charges.sum()), float((charges * widths_squared).sum())
-    background = -0.5 * prefactor
-
-    raw["energy"] += background * total * moment + 0.5 * float(squares @ selves)
-    raw["potentials"] += selves[members] * charges
-    raw["potentials"] += background * (total * widths_squared + moment)
-    stress = prefactor * sum(
-        square * _stress(moments, cell) for square, moments in zip(squares, missing, strict=True)
-    )
-    pressure = background * total * moment + 0.5 * float(squares @ lost)
-    raw["virial"] = raw["virial"] + stress + pressure * np.eye(3)
-
-
-def _stress(moments: Array, cell: Array) -> Array:
-    """Sum of k k^T [3, 3] times something, from the moments 11, 22, 33, 23, 13, 12 of h."""
-    _, xx, yy, zz, yz, xz, xy = (float(value) for value in moments)
-    inverse = np.linalg.inv(cell)
-    full = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    return np.asarray(4.0 * math.pi**2 * inverse @ full @ inverse.T)
 
 
 def _members(sigmas: Array, widths: tuple[float, ...]) -> npt.NDArray[np.int32]:
@@ -191,6 +206,49 @@ def _members(sigmas: Array, widths: tuple[float, ...]) -> npt.NDArray[np.int32]:
     if len(widths) == 1:
         return np.empty(0, dtype=np.int32)
     return np.searchsorted(widths, sigmas).astype(np.int32)
+
+
+@functools.lru_cache(maxsize=16)
+def _tables(
+    cell: bytes,
+    points: tuple[int, ...],
+    order: int,
+    widths: tuple[float, ...],
+    edge: tuple[float, float],
+    device: str,
+) -> _Tables:
+    """Tables of a mesh, kept while the cell stays."""
+    load_library()
+    vectors, where = np.frombuffer(cell).reshape(3, 3), torch.device(device)
+    found: torch.Tensor = torch.ops.equicalc.mesh_missing(
+        _windows(points, order, where),
+        _on_device(widths, where),
+        vectors.ravel().tolist(),
+        points,
+        edge,
+    )
+    missing = found.cpu().numpy()  # of charges of 1 e [widths, 7]
+    prefactor = 2.0 * math.pi * COULOMB_CONSTANT / abs(float(np.linalg.det(vectors)))
+    # energy E and virial E + 2 sum k k^T; charges of 1 e have twice their energy as potential
+    energy = np.array([1.0, *np.eye(3).ravel()])
+    stress = np.zeros((10, 7))
+    stress[1:] = 2.0 * _wave_stress(vectors)
+    by_moments = prefactor * (stress + np.outer(energy, np.eye(7)[0]))
+    by_squares = by_moments @ missing.T
+    selves = -COULOMB_CONSTANT / (math.sqrt(math.pi) * np.asarray(widths))
+    potentials = 2.0 * by_squares[0] + selves
+    by_squares[0] += 0.5 * selves
+    return _Tables(by_moments, by_squares, -prefactor * energy, potentials)
+
+
+def _wave_stress(cell: Array) -> Array:
+    """Make sums of k k^T [3, 3] from sums over energy, 11, 22, 33, 23, 13, 12 of h: [9, 7]."""
+    inverse = np.linalg.inv(cell)  # k = 2 pi inverse . h
+    columns = [np.zeros((3, 3))]
+    for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
+        product = np.outer(inverse[:, a], inverse[:, b])
+        columns.append(product if a == b else product + product.T)
+    return 4.0 * math.pi**2 * np.stack([column.ravel() for column in columns], axis=1)
 
 
 @functools.lru_cache(maxsize=16)
@@ -203,25 +261,3 @@ def _windows(points: tuple[int, ...], order: int, device: torch.device) -> torch
 @functools.lru_cache(maxsize=16)
 def _on_device(widths: tuple[float, ...], device: torch.device) -> torch.Tensor:
     return torch.tensor(widths, dtype=torch.float64, device=device)
-
-
-@functools.lru_cache(maxsize=16)
-def _missing(
-    cell: bytes,
-    points: tuple[int, ...],
-    order: int,
-    widths: tuple[float, ...],
-    edge: tuple[float, float],
-    device: str,
-) -> Array:
-    """What charges of 1 e miss of themselves [widths, 7], kept while the cell stays."""
-    load_library()
-    where = torch.device(device)
-    missing: torch.Tensor = torch.ops.equicalc.mesh_missing(
-        _windows(points, order, where),
-        _on_device(widths, where),
-        np.frombuffer(cell).tolist(),
-        points,
-        edge,
-    )
-    return np.asarray(missing.cpu().numpy())

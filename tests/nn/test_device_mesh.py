@@ -68,7 +68,7 @@ def test_one_atom_and_none(n_atoms):
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-12, 1e6])
+@pytest.mark.parametrize("size", [0.0, 1e-280, 1e-12, 1e6])
 def test_charges_of_any_size(size):
     """The unit in which they are spread follows them."""
     charges, positions, sigmas = random_charges(20)
