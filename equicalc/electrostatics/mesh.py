@@ -63,7 +63,7 @@ class Costs:
 
 CPU = Costs(point=25.0, spline=15.0, call=2e5)
 # Estimated from what memory of an H100 delivers. A call is a score of kernels and two copies.
-DEVICE = Costs(point=0.05, spline=0.2, call=3e5)
+DEVICE = Costs(point=0.05, spline=0.1, call=3e5)
 # Of one atom with one wave in the exact sum, which is done on the CPU.
 COST_WAVE = 4.0
 # The choices take the volume per atom (angstrom^3) of a usual solid or liquid, not that of the
