@@ -101,6 +101,29 @@ def measure_step(path: str, side: int, accuracy: float | None) -> dict[str, Any]
     }
 
 
+def measure_steps(sides: Sequence[int], folder: Path) -> list[dict[str, Any]]:
+    """Rows of the table of steps, for sizes that fit into the memory of the device."""
+    rows: list[dict[str, Any]] = []
+    networks = {
+        "none": export({}, folder),
+        "predicted": export({"charge_model": "predicted"}, folder),
+    }
+    for charges, path in networks.items():
+        for accuracy in ACCURACIES if charges == "predicted" else (None,):
+            for side in sides:
+                try:
+                    row = measure_step(path, side, accuracy)
+                except Exception as error:
+                    if "out of memory" not in str(error):
+                        raise
+                    print(f"{8 * side**3} atoms do not fit into the device's memory")
+                    break
+                row["charges"] = "none" if accuracy is None else f"{accuracy:.0e}"
+                rows.append(row)
+                print(row, flush=True)
+    return rows
+
+
 def shown(times: list[float], n_atoms: int) -> list[str]:
     """Milliseconds with quartiles, and microseconds per atom, for a table."""
     low, middle, high = times
@@ -117,16 +140,10 @@ def report(sides: Sequence[int], folder: Path) -> None:
                 print(row, flush=True)
                 times = [*shown(row["device"], row["atoms"]), *shown(row["solve"], row["atoms"])]
                 meshes.append([row["type"], f"{accuracy:.0e}", row["atoms"], row["mesh"], *times])
-    steps = []
-    with_charges = {"charge_model": "predicted"}
-    for config, accuracies in (({}, (None,)), (with_charges, ACCURACIES)):
-        path = export(config, folder)
-        for side in sides:
-            for accuracy in accuracies:
-                row = measure_step(path, side, accuracy)
-                print(row, flush=True)
-                name = "no charges" if accuracy is None else f"{accuracy:.0e}"
-                steps.append([row["atoms"], name, *shown(row["step"], row["atoms"])])
+    steps = [
+        [row["atoms"], row["charges"], *shown(row["step"], row["atoms"])]
+        for row in measure_steps(sides, folder)
+    ]
     quantity = "ms (quartiles)"
     header = ["mesh in", "accuracy", "atoms", "mesh", f"device, {quantity}", "µs per atom",
               f"solve, {quantity}", "µs per atom"]  # fmt: skip
@@ -136,6 +153,6 @@ def report(sides: Sequence[int], folder: Path) -> None:
         f"`python -m benchmarks.speed.gpu --part coulomb`. {WHAT}",
         markdown_table(header, meshes),
         "Steps with the default network in float32, the mesh in float64:",
-        markdown_table(["atoms", "accuracy", f"step, {quantity}", "µs per atom"], steps),
+        markdown_table(["atoms", "Coulomb accuracy", f"step, {quantity}", "µs per atom"], steps),
     ]
     write_text("gpu_coulomb", "\n\n".join(page))
