@@ -7,12 +7,24 @@
 #include <torch/library.h>
 
 #include <string_view>
+#include <type_traits>
 
 namespace equicalc {
 namespace {
 
-constexpr std::string_view kKindName = "equicalc halo exchange";
-const c10::DebugInfoKind kKind(&kKindName);
+[[maybe_unused]] constexpr std::string_view kKindName = "equicalc halo exchange";
+
+// torch 2.13 takes any name; before, kinds were a fixed list with some that nobody else uses.
+template <typename Kind>
+Kind our_kind() {
+    if constexpr (std::is_enum_v<Kind>) {
+        return Kind::TEST_INFO_2;
+    } else {
+        return Kind(&kKindName);
+    }
+}
+
+const auto kKind = our_kind<c10::DebugInfoKind>();
 
 // Torch carries such information to the threads on which it runs a backward pass. One per thread:
 // several evaluators (one per rank in a test) may run side by side in a process.
