@@ -1,8 +1,13 @@
 """Channel mixing per degree."""
 
 import math
+from typing import List
 
 import torch
+
+from equicalc.core import load_library
+
+load_library()  # torch.ops.equicalc.*
 
 
 class DegreeLinear(torch.nn.Module):
@@ -18,7 +23,6 @@ class DegreeLinear(torch.nn.Module):
 
     def __init__(self, l_max: int, width_in: int, width_out: int):
         super().__init__()
-        self.sizes = [2 * degree + 1 for degree in range(l_max + 1)]
         self.weights = torch.nn.ParameterList(
             [
                 torch.nn.Parameter(torch.randn(width_in, width_out) / math.sqrt(width_in))
@@ -28,9 +32,7 @@ class DegreeLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return mixed features, ``[n, M, width_in]`` to ``[n, M, width_out]``."""
-        # split, whose gradient is one concatenation, and not slices, whose gradients are padded
-        blocks = torch.split_with_sizes(x, self.sizes, dim=1)
-        parts = []
-        for degree, weight in enumerate(self.weights):
-            parts.append(torch.matmul(blocks[degree], weight))
-        return torch.cat(parts, dim=1)
+        weights: List[torch.Tensor] = []
+        for weight in self.weights:
+            weights.append(weight)  # noqa: PERF402 (TorchScript)
+        return torch.ops.equicalc.degree_linear(x, weights)

@@ -17,6 +17,7 @@ HOST_GROUPS = ROOT / "tests" / "csrc" / "host_groups.cpp"
 # Tests of operators that run on devices too.
 MODULES = (
     "test_contraction",
+    "test_degree_linear",
     "test_device_edges",
     "test_device_mesh",
     "test_edge_geometry",
