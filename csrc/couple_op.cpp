@@ -83,7 +83,7 @@ struct CoupleGradient : torch::autograd::Function<CoupleGradient> {
             if (uses_groups(a)) {
                 run_groups(
                     a, groups::CouplingBackward<scalar_t>{problem, grad.data_ptr<scalar_t>(), to},
-                    a.size(0));
+                    groups::n_coupling_items(a.size(0), a.size(2)));
                 return;
             }
             at::parallel_for(0, a.size(0), kGrain, [&](int64_t begin, int64_t end) {
@@ -121,7 +121,7 @@ struct CoupleGradient : torch::autograd::Function<CoupleGradient> {
                     a,
                     groups::CouplingSecond<scalar_t>{problem, along, grad.data_ptr<scalar_t>(), to,
                                                      dg.data_ptr<scalar_t>()},
-                    a.size(0));
+                    groups::n_coupling_items(a.size(0), a.size(2)));
                 return;
             }
             at::parallel_for(0, a.size(0), kGrain, [&](int64_t begin, int64_t end) {
@@ -146,7 +146,7 @@ struct Couple : torch::autograd::Function<Couple> {
                 coupling_problem<scalar_t>(a, b, species, weight, {rows, terms, coefficients});
             if (uses_groups(a)) {
                 run_groups(a, groups::CouplingValues<scalar_t>{problem, out.data_ptr<scalar_t>()},
-                           a.size(0));
+                           groups::n_coupling_items(a.size(0), a.size(2)));
                 return;
             }
             at::parallel_for(0, a.size(0), kGrain, [&](int64_t begin, int64_t end) {

@@ -9,6 +9,25 @@ namespace equicalc::groups {
 
 using kernels::kMaxComponents;
 
+// An item is a node and up to this many of its channels: with all of them, few nodes would keep few
+// warps busy.
+inline constexpr int64_t kChannelsOfItem = 32;
+
+inline int64_t n_coupling_items(int64_t n_nodes, int64_t n_channels) {
+    return n_nodes * ((n_channels + kChannelsOfItem - 1) / kChannelsOfItem);
+}
+
+struct CouplingItem {
+    int64_t node, first, last;
+
+    EQUICALC_BOTH CouplingItem(int64_t item, int64_t n_channels) {
+        const int64_t blocks = (n_channels + kChannelsOfItem - 1) / kChannelsOfItem;
+        node = item / blocks;
+        first = item % blocks * kChannelsOfItem;
+        last = first + kChannelsOfItem < n_channels ? first + kChannelsOfItem : n_channels;
+    }
+};
+
 // One channel of the sums of a node, in memory of the lane.
 template <typename T>
 struct Components {
@@ -47,7 +66,7 @@ EQUICALC_BOTH void add_row_gradient(const kernels::Coupling<T> &p, int64_t row, 
     }
 }
 
-// Of a node: the product [n, m, c].
+// Of channels of a node: the product [n, m, c].
 template <typename T>
 struct CouplingValues {
     static constexpr bool kWarp = true;
@@ -55,10 +74,11 @@ struct CouplingValues {
     T *out;
 
     template <typename Group>
-    EQUICALC_BOTH void operator()(int64_t n, const Group &group) const {
-        const int64_t channels = p.n_channels, size = p.n_components * channels;
+    EQUICALC_BOTH void operator()(int64_t item, const Group &group) const {
+        const CouplingItem at(item, p.n_channels);
+        const int64_t n = at.node, channels = p.n_channels, size = p.n_components * channels;
         const T *weight = p.weight + p.species[n] * p.n_paths * channels;
-        for (int64_t c = group.index(); c < channels; c += Group::kWidth) {
+        for (int64_t c = at.first + group.index(); c < at.last; c += Group::kWidth) {
             const T *a = p.a + n * size + c, *b = p.b + n * size + c;
             Components<T> sum(p.n_components);
             for (int64_t row = 0; row < p.n_rows; ++row) {
@@ -70,7 +90,7 @@ struct CouplingValues {
     }
 };
 
-// Of a node: dL/da, dL/db and, unless null, dL/dweight of the node.
+// Of channels of a node: dL/da, dL/db and, unless null, dL/dweight of the node.
 template <typename T>
 struct CouplingBackward {
     static constexpr bool kWarp = true;
@@ -79,11 +99,12 @@ struct CouplingBackward {
     kernels::CouplingGradients<T> to;
 
     template <typename Group>
-    EQUICALC_BOTH void operator()(int64_t n, const Group &group) const {
-        const int64_t channels = p.n_channels, size = p.n_components * channels;
+    EQUICALC_BOTH void operator()(int64_t item, const Group &group) const {
+        const CouplingItem at(item, p.n_channels);
+        const int64_t n = at.node, channels = p.n_channels, size = p.n_components * channels;
         const int64_t weights = p.n_paths * channels;
         const T *weight = p.weight + p.species[n] * weights;
-        for (int64_t c = group.index(); c < channels; c += Group::kWidth) {
+        for (int64_t c = at.first + group.index(); c < at.last; c += Group::kWidth) {
             const T *a = p.a + n * size + c, *b = p.b + n * size + c;
             T *dw = to.weight == nullptr ? nullptr : to.weight + n * weights + c;
             for (int64_t path = 0; dw != nullptr && path < p.n_paths; ++path) {
@@ -104,7 +125,7 @@ struct CouplingBackward {
     }
 };
 
-// Of a node: derivatives of the gradients along tangents.
+// Of channels of a node: derivatives of the gradients along tangents.
 template <typename T>
 struct CouplingSecond {
     static constexpr bool kWarp = true;
@@ -115,11 +136,12 @@ struct CouplingSecond {
     T *grad_grad;
 
     template <typename Group>
-    EQUICALC_BOTH void operator()(int64_t n, const Group &group) const {
-        const int64_t channels = p.n_channels, size = p.n_components * channels;
+    EQUICALC_BOTH void operator()(int64_t item, const Group &group) const {
+        const CouplingItem at(item, p.n_channels);
+        const int64_t n = at.node, channels = p.n_channels, size = p.n_components * channels;
         const int64_t weights = p.n_paths * channels;
         const T *weight = p.weight + p.species[n] * weights;
-        for (int64_t c = group.index(); c < channels; c += Group::kWidth) {
+        for (int64_t c = at.first + group.index(); c < at.last; c += Group::kWidth) {
             const T *a = p.a + n * size + c, *b = p.b + n * size + c;
             const T *ta = along.a + n * size + c, *tb = along.b + n * size + c;
             const T *t_weight = along.weight == nullptr ? nullptr : along.weight + n * weights + c;
