@@ -218,10 +218,11 @@ def ninja_script(exts: list[Extension]) -> str:
     out = NINJA_DIR
     rpaths = ["$$ORIGIN", "$$ORIGIN/../torch/lib", str(TORCH_LIB)]
     link = " ".join(f"'-Wl,-rpath,{path}'" for path in rpaths)
+    torch_headers = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)} "
+    torch_headers += " ".join(f"-isystem {path}" for path in cpp_extension.include_paths())
     lines = [
         f"builddir = {out}",
-        f"flags = {FLAGS} -D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)} "
-        + " ".join(f"-isystem {path}" for path in cpp_extension.include_paths()),
+        f"flags = {FLAGS} {torch_headers}",
         f"link = -shared -fopenmp -L{TORCH_LIB} -L{out} {link}",
         "rule compile",
         "  command = c++ -MMD -MF $out.d $flags $extra -Icsrc -c $in -o $out",
@@ -244,7 +245,7 @@ def ninja_script(exts: list[Extension]) -> str:
             if source.endswith(".cu"):
                 wanted = os.environ.get("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
                 lines += [f"build {objects[-1]}: compile_cuda {ROOT / source}"]
-                lines += [f"  flags = {NVCC_FLAGS} {architecture_flags(wanted)}"]
+                lines += [f"  flags = {NVCC_FLAGS} {architecture_flags(wanted)} {torch_headers}"]
             else:
                 lines += [f"build {objects[-1]}: compile {ROOT / source}", f"  extra = {extra}"]
         needs = f" | {out}/libequicalc.so" if "-lequicalc" in ext.libraries else ""

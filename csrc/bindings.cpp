@@ -105,6 +105,7 @@ void bind_evaluator(py::module_ &module) {
     py::class_<Evaluator>(module, "Evaluator")
         .def(py::init<std::shared_ptr<Model>>(), py::arg("model"))
         .def_property_readonly("is_direct", &Evaluator::is_direct)
+        .def_property_readonly("is_recorded", &Evaluator::is_recorded)
         .def(
             "forward",
             [](Evaluator &self, const torch::Tensor &species, const torch::Tensor &edge_index,

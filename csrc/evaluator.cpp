@@ -5,7 +5,11 @@
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include <tuple>
+
 #include "compiled_network.h"
+#include "cuda/launch.h"
+#include "recorded_network.h"
 
 namespace equicalc {
 namespace {
@@ -45,6 +49,28 @@ auto with_plain_errors(const char *phase, Run run) {
     }
 }
 
+// Energies and charge variables from the scripted module.
+std::pair<torch::Tensor, torch::Tensor> scripted_outputs(const Model &model,
+                                                         const torch::Tensor &species,
+                                                         const torch::Tensor &edge_vectors,
+                                                         const torch::Tensor &edge_index,
+                                                         int64_t n_local) {
+    // Graphs change shape at every step: specialising code on shapes would never pay back.
+    const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
+    torch::jit::Module &network = model.network().module;
+    const auto outputs =
+        network.get_method("raw_outputs")({species, edge_vectors, edge_index, n_local}).toTuple();
+    const torch::Tensor energies = outputs->elements().at(0).toTensor();
+    const torch::Tensor variables = outputs->elements().at(1).toTensor();
+    const int64_t columns = n_variables(model.info().charge_model);
+    TORCH_CHECK(energies.dim() == 1 && energies.size(0) == n_local && variables.dim() == 2 &&
+                    variables.size(0) == n_local && variables.size(1) == columns,
+                "the network must return energies [n_local] and charge variables [n_local, ",
+                columns, "], found ", energies.sizes(), " and ", variables.sizes(),
+                " with n_local = ", n_local);
+    return {energies, variables};
+}
+
 }  // namespace
 
 Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {
@@ -53,6 +79,14 @@ Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {
     } else if (const auto &program = model_->network().program) {
         direct_ =
             std::make_shared<compiled::Network>(program, model_->info(), model_->options().dtype);
+    } else if (Recorder::record != nullptr &&
+               (groups::Available::on_host || model_->options().device.is_cuda())) {
+        recorded_ = std::make_shared<RecordedNetwork>(
+            [model = model_](const torch::Tensor &species, const torch::Tensor &edge_vectors,
+                             const torch::Tensor &edge_index, int64_t n_local) {
+                return scripted_outputs(*model, species, edge_vectors, edge_index, n_local);
+            },
+            model_->options(), model_->info().cutoff);
     }
 }
 
@@ -68,13 +102,18 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
             is_evaluated_ = true;
             return result;
         }
+        if (recorded_ && exchange == nullptr && recorded_->takes(graph)) {
+            const ForwardResult result = recorded_->forward(graph);
+            edge_vectors_ = recorded_->vectors();
+            energies_ = recorded_->energies();
+            variables_ = recorded_->variables();
+            n_edges_ = graph.edge_vectors.size(0);
+            is_recorded_ = is_evaluated_ = true;
+            return result;
+        }
         const ExchangeScope scope(exchange);
         const torch::AutoGradMode with_grad(true);
-        // Graphs change shape at every step: specialising code on shapes would never pay back.
-        const torch::jit::GraphOptimizerEnabledGuard no_specialisation(false);
         const LoadOptions &options = model_->options();
-        torch::jit::Module &network = model_->network().module;
-
         const torch::Tensor species = graph.species.to(options.device);
         const torch::Tensor edge_index =
             graph.edge_index.to(options.device, torch::kInt64).contiguous();
@@ -82,18 +121,9 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
             graph.edge_vectors.detach()
                 .to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true)
                 .requires_grad_(true);
-        const auto outputs =
-            network.get_method("raw_outputs")({species, edge_vectors_, edge_index, n_local_})
-                .toTuple();
-        energies_ = outputs->elements().at(0).toTensor();
-        variables_ = outputs->elements().at(1).toTensor();
-        const int64_t columns = n_variables(model_->info().charge_model);
-        TORCH_CHECK(energies_.dim() == 1 && energies_.size(0) == n_local_ &&
-                        variables_.dim() == 2 && variables_.size(0) == n_local_ &&
-                        variables_.size(1) == columns,
-                    "the network must return energies [n_local] and charge variables [n_local, ",
-                    columns, "], found ", energies_.sizes(), " and ", variables_.sizes(),
-                    " with n_local = ", n_local_);
+        n_edges_ = edge_vectors_.size(0);
+        std::tie(energies_, variables_) =
+            scripted_outputs(*model_, species, edge_vectors_, edge_index, n_local_);
         is_evaluated_ = true;
         return ForwardResult{to_host(energies_), to_host(variables_)};
     });
@@ -121,6 +151,9 @@ torch::Tensor Evaluator::backward(const torch::Tensor &gradient, HaloExchange *e
         is_evaluated_ = false;  // the graph is used up
         if (direct_) {
             return direct_->backward({1.0, {}, gradient, true}, exchange);
+        }
+        if (is_recorded_) {
+            return on_graph_device(recorded_->backward(gradient));
         }
         const torch::Tensor result =
             scripted_gradient(torch::ones_like(energies_), gradient, false, exchange);
@@ -163,13 +196,15 @@ torch::Tensor Evaluator::scripted_gradient(const torch::Tensor &energy_weights,
     add(energies_, energy_weights);
     add(variables_, variable_weights);
     if (outputs.empty()) {
-        return on_graph_device(torch::zeros_like(edge_vectors_));
+        return on_graph_device(torch::zeros_like(edge_vectors_).narrow(0, 0, n_edges_));
     }
-    return on_graph_device(torch::autograd::grad(outputs, {edge_vectors_}, weights, keep).at(0));
+    const torch::Tensor gradient =
+        torch::autograd::grad(outputs, {edge_vectors_}, weights, keep).at(0);
+    return on_graph_device(gradient.narrow(0, 0, n_edges_));
 }
 
 void Evaluator::release() {
-    is_evaluated_ = false;
+    is_recorded_ = is_evaluated_ = false;
     edge_vectors_ = energies_ = variables_ = torch::Tensor();
 }
 

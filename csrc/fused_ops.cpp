@@ -2,10 +2,12 @@
 
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <limits>
 #include <mutex>
 #include <vector>
 
 #include "cuda/graph.h"
+#include "recording.h"
 
 namespace equicalc {
 
@@ -68,6 +70,11 @@ class RowCache {
         return entries_.back().rows;
     }
 
+    void clear() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        entries_.clear();
+    }
+
   private:
     struct Entry {
         c10::weak_intrusive_ptr<c10::StorageImpl> storage;
@@ -103,6 +110,9 @@ Tensor starts_on_device(const Tensor &keys, int64_t n_rows, const char *which) {
                groups::RowStarts{n_edges, n_rows, keys.data_ptr<int64_t>(),
                                  starts.data_ptr<int64_t>(), bad.data_ptr<int64_t>()},
                n_edges + 1);
+    if (keys.is_cuda() && Recorder::is_recording != nullptr && Recorder::is_recording()) {
+        return starts;  // whoever records has checked the edges, and nobody may wait now
+    }
     const int64_t edge = bad.item<int64_t>() - 1;
     TORCH_CHECK(edge < 0, "equicalc: ", which, " below ", n_rows, ", found ",
                 keys[edge].item<int64_t>(), " at edge ", edge);
@@ -128,6 +138,8 @@ Tensor on_host(const Tensor &constant) {
              [&]() -> RowCache::Rows { return {constant.to(torch::kCPU).contiguous(), Tensor()}; })
         .first;
 }
+
+void forget_rows() { row_cache().clear(); }
 
 // start[k] = number of edges whose key is below k, for ascending keys.
 Tensor row_starts(const Tensor &keys, int64_t n_rows) {
@@ -158,9 +170,12 @@ Tensor row_starts(const Tensor &keys, int64_t n_rows) {
 std::pair<Tensor, Tensor> transpose_edges(const Tensor &senders, int64_t n_senders) {
     if (uses_groups(senders)) {
         return row_cache().get(senders, n_senders, false, [&]() -> RowCache::Rows {
+            // 32 bits take half the passes of 64
+            const bool is_small = n_senders < std::numeric_limits<int32_t>::max();
             const auto [sorted, order] =
-                torch::sort(senders, /*stable=*/true, /*dim=*/0, /*descending=*/false);
-            return {starts_on_device(sorted, n_senders, kSenders), order};
+                torch::sort(is_small ? senders.to(torch::kInt32) : senders, /*stable=*/true,
+                            /*dim=*/0, /*descending=*/false);
+            return {starts_on_device(sorted.to(torch::kInt64), n_senders, kSenders), order};
         });
     }
     Tensor starts = torch::zeros({n_senders + 1}, torch::kInt64);

@@ -40,6 +40,9 @@ class ForwardResult:
     weights: Tensor
 
 class Evaluator:
+    is_direct: bool
+    is_recorded: bool
+
     def __init__(self, model: Model) -> None: ...
     def forward(
         self,

@@ -91,8 +91,8 @@ def test_structures_with_few_atoms_or_no_edges(atoms):
 
 
 def test_model_files_use_the_kernels_and_not_torch_expressions():
-    atoms = crystal("kcl")
-    atoms.calc = EquiCalculator("kcl", device="cuda")
+    atoms = crystal("nakcl")
+    atoms.calc = EquiCalculator("nakcl", device="cuda")
     with torch.profiler.profile() as profile:
         atoms.get_forces()
     names = {event.key for event in profile.key_averages()}
@@ -118,6 +118,46 @@ def test_a_moving_structure_is_followed_through_new_neighbour_lists():
             found.append({"forces": atoms.get_forces(), "stress": atoms.get_stress()})
         assert_same(*found, ROUNDING)
     assert on_device._neighbors.n_searches > 1
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_steps_that_the_device_repeats_give_the_results_of_the_cpu(dtype):
+    atoms = crystal("kcl")
+    on_device, on_cpu = EquiCalculator("kcl", device="cuda", dtype=dtype), EquiCalculator("kcl")
+    # other numbers of edges, and of atoms
+    for step, stretch in enumerate([1, 1, 1, 1, 1.04, 0.97, 1.1, 1]):
+        moved = atoms.copy()
+        moved.rattle(0.05, seed=step)
+        moved.set_cell(moved.cell[:] * stretch, scale_atoms=True)
+        found = []
+        for calculator in (on_device, on_cpu):
+            moved.calc = calculator
+            found.append({"forces": moved.get_forces(), "stress": moved.get_stress()})
+        assert_same(*found, ROUNDING if dtype == "float64" else SINGLE)
+        assert on_device._evaluator.is_recorded == (step >= 2)
+
+
+# the others choose atoms by their species, for which they wait for the device
+@pytest.mark.parametrize("kind", ["sevennet_rotations", "sevennet_degree_3"])
+def test_steps_of_imported_networks_are_repeated_too(kind, tmp_path):
+    from equicalc.deploy import export_network
+
+    found = imported_network(kind)
+    model = export_network(found.network, tmp_path / "model.pt", **found.about)
+    elements = sorted(found.network.config.elements)[:2]
+    atoms = bulk("NaCl", "rocksalt", a=5.0, cubic=True)
+    atoms.symbols = [elements[k % len(elements)] for k in range(len(atoms))]
+    on_device, on_cpu = (
+        EquiCalculator(str(model), device=device, check=False) for device in ("cuda", "cpu")
+    )
+    for step in range(5):
+        atoms.rattle(0.05, seed=step)
+        found = []
+        for calculator in (on_device, on_cpu):
+            atoms.calc = calculator
+            found.append({"forces": atoms.get_forces()})
+        assert_same(*found, ROUNDING)
+    assert on_device._evaluator.is_recorded
 
 
 def test_memory_of_the_device_does_not_grow_from_step_to_step():

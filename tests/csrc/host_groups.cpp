@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "cuda/contraction.h"
@@ -26,6 +28,7 @@
 #include "cuda/moments.h"
 #include "cuda/radial.h"
 #include "cuda/tensor.h"
+#include "recording.h"
 
 namespace equicalc::groups {
 namespace {
@@ -147,7 +150,24 @@ const bool kAdded = [] {
     return true;
 }();
 
+// Repeats by doing all again: what is recorded for a device must not depend on that.
+struct Again : Recording {
+    std::function<void()> work;
+
+    explicit Again(std::function<void()> what) : work(std::move(what)) {}
+    void repeat() override { work(); }
+};
+
+std::shared_ptr<Recording> record_on_host(int, const std::shared_ptr<Recording> &,
+                                          const std::function<void()> &work) {
+    work();
+    return std::make_shared<Again>(work);
+}
+
 }  // namespace
 }  // namespace equicalc::groups
 
-extern "C" void use_host_groups(int wanted) { equicalc::groups::Available::on_host = wanted != 0; }
+extern "C" void use_host_groups(int wanted) {
+    equicalc::groups::Available::on_host = wanted != 0;
+    equicalc::Recorder::record = wanted != 0 ? &equicalc::groups::record_on_host : nullptr;
+}
