@@ -223,7 +223,7 @@ def _measure(
         "kind": contestant.kind,
         "model": contestant.model(pythons),
         "dtype": contestant.dtype,
-        "structure": structure,
+        "structures": [structure],
         "threads": threads,
         "warm_up": 2,
         "repeats": 50,

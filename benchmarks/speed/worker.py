@@ -1,7 +1,7 @@
-"""Times one calculator on one structure; run by the interpreter that has the calculator's package.
+"""Times one calculator on structures; run by the interpreter that has the calculator's package.
 
-``python worker.py '{"kind": "sevenn", "model": "7net-0", ...}'`` prints one line of JSON. Knows
-nothing of equicalc unless that is what it times.
+``python worker.py '{"kind": "sevenn", "model": "7net-0", ...}'`` prints a line of JSON for each.
+Knows nothing of equicalc unless that is what it times.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from structures import CUTOFF, structure  # noqa: E402
 STEP = 0.01
 
 
-def calculator(kind: str, model: str, dtype: str):  # type: ignore[no-untyped-def]
-    """Return ASE's calculator of a code, on the CPU."""
-    if kind == "equicalc":
+def calculator(kind: str, model: str, dtype: str, device: str):  # type: ignore[no-untyped-def]
+    """Return ASE's calculator of a code; names that end in ``+cueq`` use cuEquivariance."""
+    code, _, extra = kind.partition("+")
+    if code == "equicalc":
         from equicalc import EquiCalculator
 
-        return EquiCalculator(model, dtype=dtype, check=False)
-    if kind == "sevenn":
+        return EquiCalculator(model, dtype=dtype, device=device, check=False)
+    if code == "sevenn":
         from sevenn.calculator import SevenNetCalculator
 
-        return SevenNetCalculator(model, device="cpu")
-    if kind == "mace":
+        return SevenNetCalculator(model, device=device, enable_cueq=extra == "cueq")
+    if code == "mace":
         from mace.calculators import MACECalculator
 
-        return MACECalculator(model_paths=model, device="cpu", default_dtype=dtype)
-    if kind == "nequip":
+        return MACECalculator(
+            model_paths=model, device=device, default_dtype=dtype, enable_cueq=extra == "cueq"
+        )
+    if code == "nequip":
         from nequip.ase import NequIPCalculator
 
-        return NequIPCalculator.from_compiled_model(model, device="cpu")
+        return NequIPCalculator.from_compiled_model(model, device=device)
     raise SystemExit(f"worker.py knows no calculator {kind!r}")
 
 
-def peak_memory() -> float:
-    """Return the largest resident size of this process so far, MB."""
+def peak_memory(device: str) -> float:
+    """Return the largest memory so far, MB: resident size of the process, or of the device."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
-def main() -> None:
+def timed(atoms, load_seconds: float, device: str):  # type: ignore[no-untyped-def]
     """Time energy, forces and stress of slightly moving atoms."""
-    torch.set_num_threads(task["threads"])
-    atoms = structure(task["structure"])
-    start = time.perf_counter()
-    atoms.calc = calculator(task["kind"], task["model"], task["dtype"])
-    load_seconds = time.perf_counter() - start
     rng = np.random.default_rng(0)
     positions = atoms.get_positions()
-    before = peak_memory()
+    before = peak_memory(device)
     seconds, begin = [], time.perf_counter()
     for step in range(-task["warm_up"], task["repeats"]):
         atoms.set_positions(positions + STEP * rng.normal(size=positions.shape))
@@ -76,20 +76,29 @@ def main() -> None:
     atoms.set_positions(positions)
     n_edges = len(neighbor_list("i", atoms, CUTOFF))
     assert np.isfinite([energy, *forces.ravel(), *stress]).all()
-    print(
-        json.dumps(
-            {
-                "seconds": seconds,
-                "load_seconds": load_seconds,
-                "peak_MB": peak_memory(),
-                "peak_MB_before": before,
-                "n_atoms": len(atoms),
-                "edges_per_atom": n_edges / len(atoms),
-                "energy_per_atom": atoms.get_potential_energy() / len(atoms),
-                "torch": torch.__version__,
-            }
-        )
-    )
+    return {
+        "seconds": seconds,
+        "load_seconds": load_seconds,
+        "peak_MB": peak_memory(device),
+        "peak_MB_before": before,
+        "n_atoms": len(atoms),
+        "edges_per_atom": n_edges / len(atoms),
+        "energy_per_atom": atoms.get_potential_energy() / len(atoms),
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    """Print a line for each structure, as long as they fit into memory."""
+    torch.set_num_threads(task["threads"])
+    device = task.get("device", "cpu")
+    start = time.perf_counter()
+    of_code = calculator(task["kind"], task["model"], task["dtype"], device)
+    load_seconds = time.perf_counter() - start
+    for name in task["structures"]:
+        atoms = structure(name)
+        atoms.calc = of_code
+        print(json.dumps({"structure": name, **timed(atoms, load_seconds, device)}), flush=True)
 
 
 main()

@@ -34,5 +34,5 @@ class DegreeLinear(torch.nn.Module):
         """Return mixed features, ``[n, M, width_in]`` to ``[n, M, width_out]``."""
         weights: List[torch.Tensor] = []
         for weight in self.weights:
-            weights.append(weight)  # noqa: PERF402 (TorchScript)
+            weights.append(weight)
         return torch.ops.equicalc.degree_linear(x, weights)
