@@ -1,0 +1,63 @@
+"""`equicalc info` and `equicalc models`, and files that are no models."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands.conftest import equicalc, fails
+
+
+def test_info_prints_what_the_file_says(tiny_model, capsys):
+    assert equicalc("info", tiny_model) == 0
+    text = capsys.readouterr().out
+    assert "K Cl" in text
+    assert "predicted; K " in text
+    assert "Gaussian widths" in text
+
+
+def test_info_as_json_holds_all_metadata(tiny_model, capsys):
+    assert equicalc("info", tiny_model, "--json") == 0
+    metadata = json.loads(capsys.readouterr().out)
+    assert metadata["format_version"] == 2
+    assert metadata["elements"] == ["K", "Cl"]
+    assert metadata["file"] == str(tiny_model)
+
+
+def test_models_lists_each_shipped_model_once(capsys):
+    from equicalc.models import shipped
+
+    assert equicalc("models", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out or "{}")) == shipped()
+    assert equicalc("models", "--markdown") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == shipped()
+    assert equicalc("models") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == shipped()
+
+
+@pytest.mark.parametrize("content", [b"not a model", b""])
+def test_a_file_that_is_no_model_is_named(content, tmp_path, capsys):
+    path = tmp_path / "bad.pt"
+    path.write_bytes(content)
+    assert f"'{path}' is not a TorchScript archive" in fails(capsys, "info", path)
+
+
+def test_truncated_model_is_refused_by_every_command_that_loads_it(
+    tiny_model, crystal, labelled, tmp_path, capsys
+):
+    path = tmp_path / "short.pt"
+    path.write_bytes(Path(tiny_model).read_bytes()[:-2000])
+    for words in (
+        ("info", path),
+        ("evaluate", path, labelled),
+        ("relax", path, crystal, "-o", tmp_path / "out.xyz"),
+        ("md", path, crystal),
+    ):
+        assert "short.pt" in fails(capsys, *words)
+
+
+def test_unknown_model_lists_what_may_be_typed(capsys):
+    message = fails(capsys, "info", "unobtainium")
+    assert "'unobtainium' is neither a file nor a shipped model" in message
+    assert "equicalc export" in message
