@@ -2,7 +2,7 @@
 // functor whose call operator works on one item (an atom, an edge) with a group of lanes: lanes
 // stride over channels, and sums over lanes end up in all of them. On the device a group is a
 // warp, or one thread; on the host it is one lane, with which tests compare the same source with
-// the kernels of the CPU. Every sum has one owner: no atomics, the same bits every time.
+// the kernels of the CPU. Every sum has one owner, or is one of integers: the same bits every time.
 #pragma once
 
 #include <cstdint>
