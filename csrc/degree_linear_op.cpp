@@ -68,14 +68,21 @@ Tensor by_expressions(const Tensor &x, at::TensorList weights) {
     // split, whose gradient is one concatenation, and not slices, whose gradients are padded
     std::vector<Tensor> parts = x.split_with_sizes(sizes, 1);
     for (size_t degree = 0; degree < weights.size(); ++degree) {
-        parts[degree] = torch::matmul(parts[degree], weights[degree]);
+        // not matmul, for which tracers of torch.export see a fixed number of atoms in here
+        const Tensor &weight = weights[degree];
+        parts[degree] = parts[degree]
+                            .reshape({-1, weight.size(0)})
+                            .mm(weight)
+                            .reshape({-1, sizes[degree], weight.size(1)});
     }
     return torch::cat(parts, 1);
 }
 
 Tensor degree_linear(const Tensor &x, at::TensorList weights) {
     const auto n_degrees = static_cast<int64_t>(weights.size());
-    TORCH_CHECK(x.dim() == 3 && x.size(1) == n_degrees * n_degrees && n_degrees > 0,
+    // size() would fix the number of atoms, too, while torch.export traces
+    TORCH_CHECK(x.dim() == 3 && n_degrees > 0 &&
+                    x.sym_size(1).guard_int(__FILE__, __LINE__) == n_degrees * n_degrees,
                 "equicalc: degree_linear takes features [n, L^2, C] and L matrices, found ",
                 x.sizes(), " and ", n_degrees);
     return uses_groups(x) ? DegreeLinear::apply(x, weights) : by_expressions(x, weights);
