@@ -17,7 +17,7 @@ namespace {
 
 using torch::Tensor;
 
-// Graphs of one size in a row before they are recorded, which takes as long as some ten steps.
+// Graphs of one size in a row before they are recorded, which takes longer than a step.
 constexpr int64_t kAlike = 3;
 // With more edges than these the device is busy longer than the host that launches its work.
 constexpr int64_t kMostEdges = 600000;
