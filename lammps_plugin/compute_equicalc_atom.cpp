@@ -25,7 +25,7 @@ ComputeEquicalcAtom::ComputeEquicalcAtom(LAMMPS *lmp, int narg, char **arg)
 }
 
 void ComputeEquicalcAtom::init() {
-    pair_ = dynamic_cast<PairEquicalc *>(force->pair_match("equicalc", 1));
+    pair_ = dynamic_cast<PairEquicalc *>(force->pair_match("^equicalc", 0));
     if (pair_ == nullptr) {
         error->all(FLERR, std::string("compute ") + id +
                               " (equicalc/atom) needs 'pair_style equicalc', alone or once under "

@@ -17,13 +17,13 @@ constexpr double kTightest = 1e-10, kLoosest = 2e-6;
 }  // namespace
 
 Coulomb::Coulomb(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::vector<double> sigma_of_type,
-                 Spread spread)
+                 Spread spread, KspaceCoupling::Solver solver)
     : Pointers(lmp),
       units_(units),
       sigma_of_type_(std::move(sigma_of_type)),
       spread_(std::move(spread)),
       pairs_(lmp, units, sigma_of_type_),
-      kspace_(lmp, units, pairs_.widest()) {}
+      kspace_(lmp, units, pairs_.widest(), std::move(solver)) {}
 
 bool Coulomb::has_width_pairs() const { return force->kspace != nullptr && !pairs_.empty(); }
 

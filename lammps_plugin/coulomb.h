@@ -26,7 +26,7 @@ class Coulomb : protected LAMMPS_NS::Pointers {
 
     // sigma_of_type: widths of atom types 1, 2, ... in angstrom, 0 for types without charge.
     Coulomb(LAMMPS_NS::LAMMPS *lmp, const Units &units, std::vector<double> sigma_of_type,
-            Spread spread);
+            Spread spread, KspaceCoupling::Solver solver);
 
     // See KspaceCoupling; init_run also fixes the ranges of the pairs.
     void attach() { kspace_.attach(); }

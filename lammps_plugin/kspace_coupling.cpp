@@ -75,9 +75,11 @@ std::array<double, 3> edges_of(const std::array<double, 6> &h) {
 
 }  // namespace
 
-KspaceCoupling::KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, const Units &units, double sigma)
+KspaceCoupling::KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, const Units &units, double sigma,
+                               Solver solver)
     : Pointers(lmp),
       units_(units),
+      solver_(std::move(solver)),
       splitting_(1.0 / (2.0 * sigma)),
       cutoff_(units.length * kCutoffInSplittingLengths / splitting_) {}
 
@@ -279,7 +281,7 @@ void KspaceCoupling::run_solver(std::span<const int> atoms, std::span<const doub
         eflag |= LAMMPS_NS::ENERGY_GLOBAL;
     }
     Access::factor(force->kspace) = 1.0;
-    force->kspace->compute(eflag, vflag);
+    solver_(eflag, vflag);
     Access::factor(force->kspace) = 0.0;
 }
 

@@ -16,6 +16,7 @@
 #include "pointers.h"
 
 #include <array>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -23,8 +24,11 @@ namespace equicalc_lammps {
 
 class KspaceCoupling : protected LAMMPS_NS::Pointers {
   public:
+    // Runs the KSPACE style once, on atom->q, for these eflag and vflag.
+    using Solver = std::function<void(int, int)>;
+
     // sigma: Gaussian width of the charges on the mesh, angstrom.
-    KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, const Units &units, double sigma);
+    KspaceCoupling(LAMMPS_NS::LAMMPS *lmp, const Units &units, double sigma, Solver solver);
     ~KspaceCoupling() override;
     KspaceCoupling(const KspaceCoupling &) = delete;
     KspaceCoupling &operator=(const KspaceCoupling &) = delete;
@@ -60,6 +64,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     void check_atom_energies(const LongRange &result);
 
     Units units_;
+    Solver solver_;
     double splitting_;                    // 1/angstrom
     double cutoff_;                       // in units of the deck
     void *attached_ = nullptr;            // the KSpace object taken over

@@ -13,6 +13,8 @@
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "force.h"
+#include "kspace.h"
 #include "timer.h"
 
 #include <algorithm>
@@ -45,12 +47,15 @@ void PairEquicalc::make_coulomb() {
     }
     coulomb_ = std::make_unique<Coulomb>(
         lmp, units_, std::move(sigma_of_type),
-        [this](std::span<const double> charges) { return charges_of_all_rows(charges); });
+        [this](std::span<const double> charges) { return charges_of_all_rows(charges); },
+        [this](int eflag, int vflag) { run_kspace(eflag, vflag); });
     for (Member &member : members_) {
         member.history = std::make_unique<ChargeHistory>(lmp, units_);
         member.constraint = std::make_unique<ChargeConstraint>(world);
     }
 }
+
+void PairEquicalc::run_kspace(int eflag, int vflag) { force->kspace->compute(eflag, vflag); }
 
 std::span<const double> PairEquicalc::charges_of_all_rows(std::span<const double> charges) {
     if (comm->nprocs == 1 && !options_.extended_ghosts) {

@@ -10,6 +10,7 @@
 #include "error.h"
 #include "fix.h"
 #include "force.h"
+#include "kspace.h"
 #include "modify.h"
 #include "utils.h"
 
@@ -41,6 +42,13 @@ void PairEquicalc::require_settings_of_charged_model() const {
     if (force->dielectric != 1.0) {
         error->all(FLERR, "pair_style equicalc was fitted with dielectric constant 1, found " +
                               shortest(force->dielectric) + ". Type 'dielectric 1.0'");
+    }
+    // Of the two only the pair style of KOKKOS tells the other where charges and forces are.
+    if (force->kspace != nullptr && force->kspace->execution_space != Host && kokkosable == 0) {
+        error->all(FLERR, std::string("kspace_style ") + force->kspace_style +
+                              " works on KOKKOS' own copy of the atoms, which pair_style equicalc "
+                              "does not know. Type 'pair_style equicalc/kk', or 'suffix off' "
+                              "before 'kspace_style pppm 1e-5'");
     }
 }
 

@@ -1,6 +1,9 @@
 // Entry point of equicalcplugin.so: tells LAMMPS which styles exist.
 #include "compute_equicalc_atom.h"
 #include "pair_equicalc.h"
+#ifdef EQUICALC_KOKKOS
+#include "kokkos/pair_equicalc_kokkos.h"
+#endif
 
 #include "comm.h"
 #include "error.h"
@@ -24,8 +27,15 @@ struct PluginRecord {
 };
 using RegisterFunction = void (*)(PluginRecord *, void *);
 
+#ifdef EQUICALC_HOW_TO_BUILD
+constexpr const char *kHowToBuild = EQUICALC_HOW_TO_BUILD;
+#else
+constexpr const char *kHowToBuild = "pip install --force-reinstall --no-cache-dir equicalc";
+#endif
+
+template <typename Style>
 void *create_pair(void *lammps) {
-    return new LAMMPS_NS::PairEquicalc(static_cast<LAMMPS_NS::LAMMPS *>(lammps));
+    return new Style(static_cast<LAMMPS_NS::LAMMPS *>(lammps));
 }
 
 // Computes are made from the words of their command.
@@ -48,20 +58,29 @@ extern "C" [[gnu::visibility("default")]] void lammpsplugin_init(void *lammps, v
                            std::to_string(EQUICALC_LAMMPS_VERSION) + " but this is version " +
                            std::to_string(lmp->num_ver) +
                            "; pair_style equicalc is not available. Build it again for this "
-                           "LAMMPS: pip install --force-reinstall --no-cache-dir equicalc");
+                           "LAMMPS: " +
+                           kHowToBuild);
         }
         return;
     }
 #endif
     const auto register_style = reinterpret_cast<RegisterFunction>(register_function);
-    PluginRecord pair{lmp->version,
-                      "pair",
-                      "equicalc",
-                      "equivariant potential with learned charges, pair_style equicalc",
-                      "the equicalc developers",
-                      reinterpret_cast<void *>(&create_pair),
-                      handle};
-    register_style(&pair, lammps);
+    const auto register_pair = [&](const char *name, void *(*create)(void *)) {
+        PluginRecord pair{lmp->version,
+                          "pair",
+                          name,
+                          "equivariant potential with learned charges, pair_style equicalc",
+                          "the equicalc developers",
+                          reinterpret_cast<void *>(create),
+                          handle};
+        register_style(&pair, lammps);
+    };
+    register_pair("equicalc", &create_pair<LAMMPS_NS::PairEquicalc>);
+#ifdef EQUICALC_KOKKOS
+    for (const char *name : {"equicalc/kk", "equicalc/kk/host", "equicalc/kk/device"}) {
+        register_pair(name, &create_pair<LAMMPS_NS::PairEquicalcKokkos>);
+    }
+#endif
     PluginRecord compute{lmp->version,
                          "compute",
                          "equicalc/atom",
