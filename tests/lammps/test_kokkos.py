@@ -136,8 +136,9 @@ def test_cluster_without_periodic_directions_has_the_same_numbers(kokkos, deep_m
 
 
 @needs_kokkos
-def test_shell_of_ghosts_has_the_same_numbers(kokkos, deep_model):
-    deck = deck_of(kokkos, deep_model, PPPM, STILL, style="ghosts extended")
+@pytest.mark.parametrize("style", ["ghosts extended", "device staged"])
+def test_other_ways_to_see_across_ranks_have_the_same_numbers(kokkos, deep_model, style):
+    deck = deck_of(kokkos, deep_model, PPPM, STILL, style=style)
     compare(kokkos, deck, kokkos.salt(), 2)
 
 
