@@ -1,6 +1,7 @@
 """Radial functions: a few smooth learned functions of the distance."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -47,15 +48,24 @@ class RadialBasis(torch.nn.Module):
 
     def __init__(self, cutoff: float, n_bessel: int, hidden: int, n_radial: int):
         super().__init__()
-        self.register_buffer("cutoff", torch.tensor(cutoff, dtype=torch.float64))
+        # not in state dicts, which networks trained in float32 would round; see below
+        exact = torch.tensor(cutoff, dtype=torch.float64)
+        self.register_buffer("cutoff", exact, persistent=False)
         orders = torch.arange(1, n_bessel + 1, dtype=torch.float64)
-        self.register_buffer("frequencies", orders * (math.pi / cutoff))
+        self.register_buffer("frequencies", orders * (math.pi / cutoff), persistent=False)
         self.prefactor = math.sqrt(2.0 / cutoff)
         self.mlp = torch.nn.Sequential(
             torch.nn.Linear(n_bessel, hidden), torch.nn.SiLU(), torch.nn.Linear(hidden, n_radial)
         )
         self.range = cutoff
         self.fused = True
+
+    @torch.jit.unused
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Leave out what earlier state dicts hold of buffers that follow from the settings."""
+        for name in ("cutoff", "frequencies"):
+            state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, distance: torch.Tensor) -> torch.Tensor:
         """Return the basis functions ``[E, n_radial]`` at distances ``[E]`` (angstrom)."""
