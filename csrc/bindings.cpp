@@ -1,8 +1,8 @@
 // Python's view of the core: module equicalc._core. Only files named *bindings.cpp know Python.
 #include <torch/csrc/utils/pybind.h>
 
+#include "device_steps.h"
 #include "equicalc.h"
-#include "ewald_bindings.h"
 #include "ewald_bindings.h"
 
 namespace py = pybind11;
@@ -105,7 +105,6 @@ void bind_evaluator(py::module_ &module) {
     py::class_<Evaluator>(module, "Evaluator")
         .def(py::init<std::shared_ptr<Model>>(), py::arg("model"))
         .def_property_readonly("is_direct", &Evaluator::is_direct)
-        .def_property_readonly("is_recorded", &Evaluator::is_recorded)
         .def(
             "forward",
             [](Evaluator &self, const torch::Tensor &species, const torch::Tensor &edge_index,
@@ -133,6 +132,59 @@ void bind_evaluator(py::module_ &module) {
             },
             py::arg("energy_weights"), py::arg("variable_weights"),
             py::call_guard<py::gil_scoped_release>());
+}
+
+py::tuple tuple_of(EdgeForces result) {
+    return py::make_tuple(std::move(result.forces), std::move(result.virial),
+                          std::move(result.atom_virials));
+}
+
+void bind_device_steps(py::module_ &module) {
+    py::class_<DeviceSteps>(module, "DeviceSteps")
+        .def(py::init<std::shared_ptr<Model>>(), py::arg("model"))
+        .def_property_readonly("is_recorded", &DeviceSteps::is_recorded)
+        .def(
+            "set_pairs",
+            [](DeviceSteps &self, const torch::Tensor &species, const torch::Tensor &rows,
+               const std::optional<torch::Tensor> &points,
+               const std::optional<torch::Tensor> &shifts, int64_t n_local) {
+                self.set_pairs({species, rows, points.value_or(torch::Tensor()),
+                                shifts.value_or(torch::Tensor()), n_local});
+            },
+            py::arg("species"), py::arg("rows"), py::arg("points"), py::arg("shifts"),
+            py::arg("n_local"), py::call_guard<py::gil_scoped_release>())
+        .def(
+            "forward",
+            [](DeviceSteps &self, const torch::Tensor &positions,
+               const std::optional<torch::Tensor> &cell) {
+                return self.forward({positions, cell.value_or(torch::Tensor())});
+            },
+            py::arg("positions"), py::arg("cell"), py::call_guard<py::gil_scoped_release>())
+        .def(
+            "backward",
+            [](DeviceSteps &self, const std::optional<torch::Tensor> &gradient,
+               bool with_atom_virials) {
+                const auto forces = [&] {
+                    const py::gil_scoped_release without_gil;
+                    return self.backward(gradient.value_or(torch::Tensor()), with_atom_virials);
+                };
+                return tuple_of(forces());
+            },
+            py::arg("gradient"), py::arg("with_atom_virials") = false)
+        .def(
+            "variable_forces",
+            [](DeviceSteps &self, const torch::Tensor &gradient) {
+                const auto forces = [&] {
+                    const py::gil_scoped_release without_gil;
+                    return self.variable_forces(gradient);
+                };
+                return tuple_of(forces());
+            },
+            py::arg("gradient"))
+        .def("graph", [](const DeviceSteps &self) {
+            const Graph graph = self.graph();
+            return py::make_tuple(graph.edge_index, graph.edge_vectors);
+        });
 }
 
 void bind_graph(py::module_ &module) {
@@ -167,6 +219,7 @@ PYBIND11_MODULE(_core, module) {
     py::register_exception_translator(&equicalc::translate);
     equicalc::bind_model(module);
     equicalc::bind_evaluator(module);
+    equicalc::bind_device_steps(module);
     equicalc::bind_graph(module);
     bind_ewald(module);
 }

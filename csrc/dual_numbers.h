@@ -2,6 +2,8 @@
 // templates over the type of their numbers.
 #pragma once
 
+#include "cuda/lanes.h"
+
 namespace equicalc {
 
 template <typename T>
@@ -9,20 +11,20 @@ struct Dual {
     T value = 0, along = 0;
 
     Dual() = default;
-    Dual(T number, T change = 0) : value(number), along(change) {}
+    EQUICALC_BOTH Dual(T number, T change = 0) : value(number), along(change) {}
 
-    Dual &operator+=(const Dual &other) {
+    EQUICALC_BOTH Dual &operator+=(const Dual &other) {
         value += other.value;
         along += other.along;
         return *this;
     }
-    friend Dual operator+(const Dual &a, const Dual &b) {
+    EQUICALC_BOTH friend Dual operator+(const Dual &a, const Dual &b) {
         return {a.value + b.value, a.along + b.along};
     }
-    friend Dual operator-(const Dual &a, const Dual &b) {
+    EQUICALC_BOTH friend Dual operator-(const Dual &a, const Dual &b) {
         return {a.value - b.value, a.along - b.along};
     }
-    friend Dual operator*(const Dual &a, const Dual &b) {
+    EQUICALC_BOTH friend Dual operator*(const Dual &a, const Dual &b) {
         return {a.value * b.value, a.along * b.value + a.value * b.along};
     }
 };

@@ -1,7 +1,6 @@
 // equicalc::edge_geometry(vectors [E, 3], l_max) -> distances [E] and harmonics [E, (l_max + 1)^2],
 // component normalised and in e3nn's order, as equicalc.nn.spherical writes them.
 #include "cuda/geometry.h"
-#include "dual_numbers.h"
 #include "fused_ops.h"
 
 #include <tuple>
@@ -12,8 +11,6 @@ namespace {
 using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-constexpr int64_t kEdgeGrain = 2048;
 
 std::tuple<Tensor, Tensor> geometry_forward(const Tensor &edge_vectors, int64_t l_max) {
     TORCH_CHECK(edge_vectors.dim() == 2 && edge_vectors.size(1) == 3 && l_max >= 0 && l_max <= 3,
@@ -54,42 +51,17 @@ Tensor geometry_backward(const Tensor &edge_vectors, int64_t l_max, const Tensor
 // needs second derivatives), by grad_distance and by grad_harmonics.
 variable_list geometry_second(const Tensor &vectors, int64_t l_max, const Tensor &grad_distance,
                               const Tensor &grad_harmonics, const Tensor &tangent) {
-    TORCH_CHECK(vectors.is_cpu(), "equicalc: edge_geometry has second derivatives on the CPU only");
-    const int64_t n = vectors.size(0), width = (l_max + 1) * (l_max + 1);
     Tensor by_vectors = torch::empty_like(vectors), by_distance = torch::empty_like(grad_distance);
     Tensor by_harmonics = torch::empty_like(grad_harmonics);
     EQUICALC_DISPATCH(vectors.scalar_type(), "edge_geometry_second", [&] {
-        using Number = Dual<scalar_t>;
-        const auto *v = vectors.const_data_ptr<scalar_t>();
-        const auto *t = tangent.const_data_ptr<scalar_t>();
-        const auto *gr = grad_distance.const_data_ptr<scalar_t>();
-        const auto *gy = grad_harmonics.const_data_ptr<scalar_t>();
-        auto *dv = by_vectors.mutable_data_ptr<scalar_t>();
-        auto *dr = by_distance.mutable_data_ptr<scalar_t>();
-        auto *dy = by_harmonics.mutable_data_ptr<scalar_t>();
-        at::parallel_for(0, n, kEdgeGrain, [&](int64_t begin, int64_t end) {
-            for (int64_t e = begin; e < end; ++e) {
-                const groups::UnitVector<scalar_t> u(v + 3 * e);
-                const scalar_t *change = t + 3 * e;
-                const scalar_t stretch = u.x * change[0] + u.y * change[1] + u.z * change[2];
-                const Number inverse(1 / u.length, -stretch / (u.length * u.length));
-                const Number x(u.x, (change[0] - u.x * stretch) / u.length);
-                const Number y(u.y, (change[1] - u.y * stretch) / u.length);
-                const Number z(u.z, (change[2] - u.z * stretch) / u.length);
-                Number harmonics[16], weights[16], g[3];
-                groups::harmonics_of(l_max, x, y, z, harmonics);
-                for (int64_t m = 0; m < width; ++m) {
-                    weights[m] = gy[width * e + m];
-                    dy[width * e + m] = harmonics[m].along;
-                }
-                dr[e] = stretch;
-                groups::pull_back(l_max, x, y, z, weights, g);
-                const Number along = gr[e] - (g[0] * x + g[1] * y + g[2] * z) * inverse;
-                dv[3 * e] = (g[0] * inverse + along * x).along;
-                dv[3 * e + 1] = (g[1] * inverse + along * y).along;
-                dv[3 * e + 2] = (g[2] * inverse + along * z).along;
-            }
-        });
+        run_items(
+            vectors,
+            groups::GeometrySecond<scalar_t>{
+                l_max, vectors.const_data_ptr<scalar_t>(), grad_distance.const_data_ptr<scalar_t>(),
+                grad_harmonics.const_data_ptr<scalar_t>(), tangent.const_data_ptr<scalar_t>(),
+                by_vectors.mutable_data_ptr<scalar_t>(), by_distance.mutable_data_ptr<scalar_t>(),
+                by_harmonics.mutable_data_ptr<scalar_t>()},
+            vectors.size(0));
     });
     return {by_vectors, by_distance, by_harmonics};
 }

@@ -21,7 +21,6 @@ namespace equicalc {
 namespace direct {
 class Network;
 }
-class RecordedNetwork;
 
 // Version of the file format that this library reads (key and attribute `format_version`).
 inline constexpr int64_t kFormatVersion = 2;
@@ -181,8 +180,6 @@ class Evaluator {
     const std::shared_ptr<Model> &model() const { return model_; }
     // Whether the network is evaluated without its scripted module.
     bool is_direct() const { return direct_ != nullptr; }
-    // Whether the last step was a recording on the device, repeated.
-    bool is_recorded() const { return is_recorded_; }
 
   private:
     void check_backward(const torch::Tensor &gradient) const;
@@ -192,10 +189,8 @@ class Evaluator {
     torch::Tensor on_graph_device(const torch::Tensor &gradient) const;
 
     std::shared_ptr<Model> model_;
-    std::shared_ptr<direct::Network> direct_;    // null: through the scripted module
-    std::shared_ptr<RecordedNetwork> recorded_;  // null: steps cannot be recorded here
-    bool is_recorded_ = false;
-    bool is_evaluated_ = false;  // a forward pass waits for its backward pass
+    std::shared_ptr<direct::Network> direct_;  // null: through the scripted module
+    bool is_evaluated_ = false;                // a forward pass waits for its backward pass
     int64_t n_local_ = 0, n_edges_ = 0;
     torch::Device graph_device_ = torch::kCPU;
     torch::Tensor edge_vectors_, energies_, variables_;  // of the last forward, with graph

@@ -8,8 +8,6 @@
 #include <tuple>
 
 #include "compiled_network.h"
-#include "cuda/launch.h"
-#include "recorded_network.h"
 
 namespace equicalc {
 namespace {
@@ -37,17 +35,7 @@ torch::Tensor to_host(const torch::Tensor &tensor) {
     return tensor.detach().to(torch::kCPU, torch::kFloat64).contiguous();
 }
 
-// Everything leaves as equicalc::Error; torch's errors lose their C++ backtrace.
-template <typename Run>
-auto with_plain_errors(const char *phase, Run run) {
-    try {
-        return run();
-    } catch (const Error &) {
-        throw;
-    } catch (const std::exception &error) {
-        throw Error(std::string("equicalc: ") + phase + " failed: " + plain_text(error));
-    }
-}
+}  // namespace
 
 // Energies and charge variables from the scripted module.
 std::pair<torch::Tensor, torch::Tensor> scripted_outputs(const Model &model,
@@ -71,22 +59,12 @@ std::pair<torch::Tensor, torch::Tensor> scripted_outputs(const Model &model,
     return {energies, variables};
 }
 
-}  // namespace
-
 Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {
     if (const auto &parts = model_->network().parts) {
         direct_ = direct::Network::make(*parts, model_->options().dtype);
     } else if (const auto &program = model_->network().program) {
         direct_ =
             std::make_shared<compiled::Network>(program, model_->info(), model_->options().dtype);
-    } else if (Recorder::record != nullptr &&
-               (groups::Available::on_host || model_->options().device.is_cuda())) {
-        recorded_ = std::make_shared<RecordedNetwork>(
-            [model = model_](const torch::Tensor &species, const torch::Tensor &edge_vectors,
-                             const torch::Tensor &edge_index, int64_t n_local) {
-                return scripted_outputs(*model, species, edge_vectors, edge_index, n_local);
-            },
-            model_->options(), model_->info().cutoff);
     }
 }
 
@@ -100,15 +78,6 @@ ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
             const ForwardResult result = direct_->forward(graph, exchange);
             variables_ = result.variables;
             is_evaluated_ = true;
-            return result;
-        }
-        if (recorded_ && exchange == nullptr && recorded_->takes(graph)) {
-            const ForwardResult result = recorded_->forward(graph);
-            edge_vectors_ = recorded_->vectors();
-            energies_ = recorded_->energies();
-            variables_ = recorded_->variables();
-            n_edges_ = graph.edge_vectors.size(0);
-            is_recorded_ = is_evaluated_ = true;
             return result;
         }
         const ExchangeScope scope(exchange);
@@ -151,9 +120,6 @@ torch::Tensor Evaluator::backward(const torch::Tensor &gradient, HaloExchange *e
         is_evaluated_ = false;  // the graph is used up
         if (direct_) {
             return direct_->backward({1.0, {}, gradient, true}, exchange);
-        }
-        if (is_recorded_) {
-            return on_graph_device(recorded_->backward(gradient));
         }
         const torch::Tensor result =
             scripted_gradient(torch::ones_like(energies_), gradient, false, exchange);
@@ -204,7 +170,7 @@ torch::Tensor Evaluator::scripted_gradient(const torch::Tensor &energy_weights,
 }
 
 void Evaluator::release() {
-    is_recorded_ = is_evaluated_ = false;
+    is_evaluated_ = false;
     edge_vectors_ = energies_ = variables_ = torch::Tensor();
 }
 

@@ -61,13 +61,14 @@ class RowCache {
                 return entry.rows;
             }
         }
-        std::erase_if(entries_, [](const Entry &entry) { return entry.storage.expired(); });
-        if (entries_.size() >= size_) {
-            entries_.erase(entries_.begin());
+        return add(keys, n_rows, sorted, make());
+    }
+
+    void put(const Tensor &keys, int64_t n_rows, bool sorted, const Rows &rows) {
+        if (!keys.is_inference()) {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            add(keys, n_rows, sorted, rows);
         }
-        entries_.push_back({keys.storage().getWeakStorageImpl(), keys.data_ptr(), keys.numel(),
-                            keys._version(), n_rows, sorted, make()});
-        return entries_.back().rows;
     }
 
     void clear() {
@@ -90,6 +91,16 @@ class RowCache {
                    version == keys._version() && n_rows == n && sorted == is_sorted;
         }
     };
+
+    Rows add(const Tensor &keys, int64_t n_rows, bool sorted, const Rows &rows) {
+        std::erase_if(entries_, [](const Entry &entry) { return entry.storage.expired(); });
+        if (entries_.size() >= size_) {
+            entries_.erase(entries_.begin());
+        }
+        entries_.push_back({keys.storage().getWeakStorageImpl(), keys.data_ptr(), keys.numel(),
+                            keys._version(), n_rows, sorted, rows});
+        return rows;
+    }
 
     size_t size_;
     std::mutex mutex_;
@@ -140,6 +151,15 @@ Tensor on_host(const Tensor &constant) {
 }
 
 void forget_rows() { row_cache().clear(); }
+
+void remember_rows(const Tensor &keys, int64_t n_rows, const Tensor &starts) {
+    row_cache().put(keys, n_rows, true, {starts, Tensor()});
+}
+
+void remember_senders(const Tensor &senders, int64_t n_senders, const Tensor &starts,
+                      const Tensor &edges) {
+    row_cache().put(senders, n_senders, false, {starts, edges});
+}
 
 // start[k] = number of edges whose key is below k, for ascending keys.
 Tensor row_starts(const Tensor &keys, int64_t n_rows) {

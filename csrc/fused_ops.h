@@ -78,4 +78,9 @@ torch::Tensor row_starts(const torch::Tensor &keys, int64_t n_rows);
 std::pair<torch::Tensor, torch::Tensor> transpose_edges(const torch::Tensor &senders,
                                                         int64_t n_senders);
 
+// Results of the two functions above that are known already; kept as those of the device are.
+void remember_rows(const torch::Tensor &keys, int64_t n_rows, const torch::Tensor &starts);
+void remember_senders(const torch::Tensor &senders, int64_t n_senders, const torch::Tensor &starts,
+                      const torch::Tensor &edges);
+
 }  // namespace equicalc

@@ -5,8 +5,9 @@
 
 namespace equicalc {
 
-// Files written before there were operators for CUDA devices ask whether tensors are there, and
-// then go through torch expressions: they are answered no, and use the operators.
+// Files ask whether tensors are on a CUDA device, and what was written by a build without operators
+// for them has the answer in it that torch expressions have to do: they are answered no, and use
+// the operators.
 void use_cuda_kernels(const torch::jit::Module &module);
 
 }  // namespace equicalc

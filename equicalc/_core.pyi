@@ -41,7 +41,6 @@ class ForwardResult:
 
 class Evaluator:
     is_direct: bool
-    is_recorded: bool
 
     def __init__(self, model: Model) -> None: ...
     def forward(
@@ -58,6 +57,25 @@ class Evaluator:
     def weighted_gradient(
         self, energy_weights: Tensor, variable_weights: Tensor | None
     ) -> Tensor: ...
+
+class DeviceSteps:
+    is_recorded: bool
+
+    def __init__(self, model: Model) -> None: ...
+    def set_pairs(
+        self,
+        species: Tensor,
+        rows: Tensor,
+        points: Tensor | None,
+        shifts: Tensor | None,
+        n_local: int,
+    ) -> None: ...
+    def forward(self, positions: Tensor, cell: Tensor | None) -> ForwardResult: ...
+    def backward(
+        self, gradient: Tensor | None, with_atom_virials: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+    def variable_forces(self, gradient: Tensor) -> tuple[Tensor, Tensor, None]: ...
+    def graph(self) -> tuple[Tensor, Tensor]: ...
 
 def select_edges(
     positions: Tensor, cell: Tensor, candidates: Tensor, shifts: Tensor, cutoff: float

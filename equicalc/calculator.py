@@ -29,11 +29,11 @@ from equicalc.calculator_checks import (
 )
 from equicalc.committee import check_members, mean_results, names_of
 from equicalc.core import load_library
-from equicalc.data.neighbors import NeighborList
 from equicalc.dispersion import D3
 from equicalc.errors import ConfigError, DataError, UnsupportedElementError
 from equicalc.models import resolve
 from equicalc.response import Charged, ChargeModel, Solver
+from equicalc.short_range import short_range
 
 KSPACE_ACCURACY = {"float64": 1e-6, "float32": 1e-5}
 
@@ -157,23 +157,20 @@ class EquiCalculator(Calculator):
     def _load(self) -> None:
         parameters = self.parameters
         check_parameters(parameters)
-        self._core = load_library()
+        core = load_library()
         self._members: list[EquiCalculator] = []
         names = names_of(parameters["model"])
         if len(names) > 1:
             self._load_committee(names)
             return
-        model = self._core.Model.load(
-            str(resolve(names[0])), parameters["dtype"], parameters["device"]
-        )
+        model = core.Model.load(str(resolve(names[0])), parameters["dtype"], parameters["device"])
         self._info = model.info
         self.metadata: dict[str, Any] = json.loads(self._info.json)
-        self._evaluator = self._core.Evaluator(model)
+        self._network = short_range(model, parameters["skin"], parameters["device"])
         self._charge_model = ChargeModel(self._info)
         dispersion = self.metadata.get("dispersion")
         self._dispersion = D3(dispersion) if dispersion else None
         self._field = np.asarray(parameters["electric_field"], dtype=np.float64)
-        self._neighbors = NeighborList(self._info.cutoff, parameters["skin"], parameters["device"])
         self._last_species: tuple[npt.NDArray[np.int64], torch.Tensor] | None = None
         self._species_of = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
         for index, symbol in enumerate(self._info.elements):
@@ -207,7 +204,7 @@ class EquiCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled objects cannot be copied: a copy loads the file again.
-        private = {"_core", "_info", "_evaluator", "_neighbors", "_charge_model", "_dispersion"}
+        private = {"_info", "_network", "_charge_model", "_dispersion"}
         return {key: value for key, value in self.__dict__.items() if key not in private}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -278,7 +275,7 @@ class EquiCalculator(Calculator):
             "ewald" if per_atom else self.parameters["kspace"],
             self.parameters["kspace_accuracy"] or KSPACE_ACCURACY[self.parameters["dtype"]],
             atom_virials=per_atom,
-            device=str(self._neighbors.device),  # where kernels are
+            device=self._network.device,  # where kernels are
         )
         self.results = self._evaluate(
             self.atoms, solver, self._field, "born_effective_charges" in wanted
@@ -317,16 +314,8 @@ class EquiCalculator(Calculator):
                 f'found atoms.info["charge"] = {total_charge}, but model {self._info.name!r} has '
                 'no charges. Remove it: del atoms.info["charge"]'
             )
-        edge_index, edge_vectors = self._neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
-        forward = self._evaluator.forward(species, edge_index, edge_vectors, len(atoms))
+        forward = self._network.forward(species, atoms)
         results: dict[str, Any] = {"energies": forward.energies.numpy()}
-
-        def forces_of(edge_gradients: torch.Tensor) -> list[Array]:
-            on_cpu = edge_vectors.device.type == "cpu"
-            scatter = self._core.scatter_edges if on_cpu else torch.ops.equicalc.edge_forces
-            gradients = edge_gradients.to(edge_vectors.device)
-            scattered = scatter(edge_index, edge_vectors, gradients, len(atoms), len(atoms))
-            return [tensor.cpu().numpy() for tensor in scattered]
 
         charged, gradient = None, None
         if self._info.has_charges:
@@ -344,13 +333,13 @@ class EquiCalculator(Calculator):
                         )
                     )
                     # forces are -d/dr
-                    born[:, axis] -= forces_of(self._evaluator.variable_gradient(by_variables))[0]
+                    born[:, axis] -= self._network.variable_forces(by_variables)
                 results["born_effective_charges"] = born
-        forces, virial, atom_virials = forces_of(self._evaluator.backward(gradient))
+        forces, virial, atom_virials = self._network.forces(gradient, solver.atom_virials)
         results |= {"forces": forces, "charges": np.zeros(len(atoms))}
         if charged is not None:
             virial = virial + charged.coulomb.virial
-            if charged.coulomb.atom_virials is not None:
+            if atom_virials is not None and charged.coulomb.atom_virials is not None:
                 atom_virials = atom_virials + charged.coulomb.atom_virials
             self._add_charged(results, charged, atoms)
         results["energy"] = results["free_energy"] = float(results["energies"].sum())
@@ -360,7 +349,7 @@ class EquiCalculator(Calculator):
                 in_plane = _periodic_projection(atoms)
                 virial = in_plane @ virial @ in_plane
             results["stress"] = full_3x3_to_voigt_6_stress(virial) / -volume
-            if solver.atom_virials and all(pbc):
+            if atom_virials is not None and all(pbc):
                 results["stresses"] = full_3x3_to_voigt_6_stress(atom_virials) / -volume
         return results
 

@@ -84,17 +84,21 @@ void DeviceGraph::renumber(const AtomGraph &atoms, const LAMMPS_NS::NeighList &l
     kept_ = torch::Tensor();
 }
 
-torch::Tensor DeviceGraph::present_positions() {
+equicalc::Pairs DeviceGraph::pairs() const {
+    return {species_, torch::stack({receivers_, senders_}),
+            torch::stack({receiver_atoms_, sender_atoms_}), torch::Tensor(), n_local_};
+}
+
+torch::Tensor DeviceGraph::positions() {
     if (host_positions_.numel() > 0) {
         std::copy_n(atom->x[0], host_positions_.numel(), host_positions_.data_ptr<double>());
     }
-    return host_positions_.to(device_);
+    return host_positions_.mul_(angstrom_);
 }
 
 equicalc::Graph DeviceGraph::build() {
-    const torch::Tensor x = present_positions();
-    torch::Tensor d = x.index_select(0, sender_atoms_) - x.index_select(0, receiver_atoms_);
-    d.mul_(angstrom_);
+    const torch::Tensor x = positions().to(device_);
+    const torch::Tensor d = x.index_select(0, sender_atoms_) - x.index_select(0, receiver_atoms_);
     kept_ = (d.square().sum(1) < cutoff_squared_).nonzero().view(-1);
     equicalc::Graph graph;
     graph.species = species_;
@@ -141,12 +145,14 @@ Contact DeviceGraph::closest(const equicalc::Graph &graph,
     if (graph.edge_vectors.size(0) == 0) {
         return {};
     }
-    const torch::Tensor limits = torch::tensor(squared_limits, torch::kFloat64).to(device_);
+    if (!limits_.defined()) {
+        limits_ = torch::tensor(squared_limits, torch::kFloat64).to(device_);
+    }
     const auto n_elements = static_cast<int64_t>(std::lround(std::sqrt(squared_limits.size())));
     const auto species_of = [&](int64_t end) {
         return graph.species.index_select(0, graph.edge_index.select(0, end));
     };
-    const torch::Tensor limit = limits.index_select(0, species_of(0) * n_elements + species_of(1));
+    const torch::Tensor limit = limits_.index_select(0, species_of(0) * n_elements + species_of(1));
     const auto [ratio, edge] = (graph.edge_vectors.square().sum(1) / limit).min(0);
     // no limit: infinite, or not a number where both are zero
     const double found = ratio.item<double>();

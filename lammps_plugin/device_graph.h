@@ -8,6 +8,7 @@
 #pragma once
 
 #include "contacts.h"
+#include "device_steps.h"
 #include "equicalc.h"
 #include "units.h"
 
@@ -29,6 +30,9 @@ class DeviceGraph : protected LAMMPS_NS::Pointers {
 
     // After rows were given to atoms.
     void renumber(const AtomGraph &atoms, const LAMMPS_NS::NeighList &list);
+    // The same pairs, of which LAMMPS' indices are the points; and all positions, angstrom.
+    equicalc::Pairs pairs() const;
+    torch::Tensor positions();
     // The edges shorter than the cutoff at the present positions.
     equicalc::Graph build();
     int64_t n_edges() const { return kept_.defined() ? kept_.size(0) : 0; }
@@ -40,7 +44,6 @@ class DeviceGraph : protected LAMMPS_NS::Pointers {
 
   private:
     torch::Tensor on_device(const std::vector<int32_t> &values) const;
-    torch::Tensor present_positions();
     // Sums of rows of numbers of edges, for each atom as receiver or as sender.
     torch::Tensor in_slots(const torch::Tensor &of_edges) const;
     torch::Tensor by_receiver(const torch::Tensor &slots) const;
@@ -50,6 +53,7 @@ class DeviceGraph : protected LAMMPS_NS::Pointers {
     double angstrom_;        // per unit of length of the deck
     torch::Device device_;
     int64_t n_local_ = 0;           // receivers of the network's graph
+    mutable torch::Tensor limits_;  // of contacts; float64 [elements^2]
     torch::Tensor species_;         // int64 [rows that the network sees]
     torch::Tensor host_positions_;  // float64 [n, 3], of local and ghost atoms
     // Of the pairs: rows, LAMMPS' indices, and the pairs in the order of senders; int32.

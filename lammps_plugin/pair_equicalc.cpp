@@ -103,7 +103,11 @@ equicalc::Graph PairEquicalc::present_graph() {
     const bool with_contacts = contacts_->are_checked();
     const auto build = [&] {
         graph_->check_positions();
-        graph = device_graph_ ? device_graph_->build() : graph_->build(*list);
+        if (is_step_of_device()) {
+            graph = evaluate_on_device();
+        } else {
+            graph = device_graph_ ? device_graph_->build() : graph_->build(*list);
+        }
         if (with_contacts) {
             contact = device_graph_ ? device_graph_->closest(graph, contacts_->squared_limits())
                                     : contacts_->closest(graph);
@@ -113,6 +117,17 @@ equicalc::Graph PairEquicalc::present_graph() {
     if (with_contacts) {
         contacts_->check(contact, graph, *graph_);
     }
+    return graph;
+}
+
+bool PairEquicalc::is_step_of_device() const {
+    return steps_ && comm->nprocs == 1 && !options_.extended_ghosts && cvflag_atom == 0;
+}
+
+equicalc::Graph PairEquicalc::evaluate_on_device() {
+    result_of_device_ = steps_->forward({device_graph_->positions(), {}});
+    equicalc::Graph graph = steps_->graph();
+    graph.edge_index = graph.edge_index.to(torch::kInt32);
     return graph;
 }
 
@@ -171,8 +186,10 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
     }
     equicalc::HaloExchange *exchange = comm->nprocs > 1 ? halo_.get() : nullptr;
     const bool extended = options_.extended_ghosts;
+    const bool is_whole = is_step_of_device();
     equicalc::ForwardResult result =
-        member.evaluator->forward(own_graph, extended ? nullptr : exchange);
+        is_whole ? result_of_device_
+                 : member.evaluator->forward(own_graph, extended ? nullptr : exchange);
     // Rows of ghosts belong to other ranks, or to other images of the box.
     result.energies = result.energies.narrow(0, 0, graph_->n_local());
     result.variables = result.variables.narrow(0, 0, graph_->n_local());
@@ -184,6 +201,10 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
         run_on_all_ranks(lmp, [&] { require_finite(result, graph); });
         charge_gradient = add_charges(member, result.variables.contiguous(), eflag, vflag);
     }
+    if (is_whole) {
+        add_short_range(result.energies, graph, steps_->backward(charge_gradient, vflag_atom != 0));
+        return;
+    }
     const torch::Tensor edge_gradients = halo_->serve([&] {
         return extended ? member.evaluator->weighted_gradient(
                               weights_of_own_rows(torch::ones_like(result.energies)),
@@ -191,7 +212,7 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
                         : member.evaluator->backward(charge_gradient, exchange);
     });
     const auto add = [&] {
-        add_short_range(result.energies, graph, edge_gradients);
+        add_short_range(result.energies, graph, sums_over_edges(graph, edge_gradients));
         if (cvflag_atom != 0) {
             add_centroid_virials(member, graph.on_host(), edge_gradients.cpu());
         }
@@ -239,16 +260,22 @@ void PairEquicalc::renumber_atoms_if_rebuilt() {
     if (device_graph_) {
         device_graph_->renumber(*graph_, *list);
     }
+    if (is_step_of_device()) {
+        steps_->set_pairs(device_graph_->pairs());
+    }
     numbered_at_ = neighbor->lastcall;
 }
 
-void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc::Graph &graph,
-                                   const torch::Tensor &edge_gradients) {
+equicalc::EdgeForces PairEquicalc::sums_over_edges(const equicalc::Graph &graph,
+                                                   const torch::Tensor &edge_gradients) {
     const bool with_shares = vflag_atom != 0;
-    const equicalc::EdgeForces result =
-        device_graph_ ? device_graph_->sum(graph, edge_gradients, with_shares)
-                      : scatter_.sum({graph.edge_index, graph.edge_vectors}, edge_gradients,
-                                     graph.n_local, graph_->n_total(), with_shares);
+    return device_graph_ ? device_graph_->sum(graph, edge_gradients, with_shares)
+                         : scatter_.sum({graph.edge_index, graph.edge_vectors}, edge_gradients,
+                                        graph.n_local, graph_->n_total(), with_shares);
+}
+
+void PairEquicalc::add_short_range(const torch::Tensor &energies, const equicalc::Graph &graph,
+                                   const equicalc::EdgeForces &result) {
     const double *forces = result.forces.data_ptr<double>();
     for (int64_t row = 0; row < graph_->n_total(); ++row) {
         double *target = atom->f[graph_->atom_of_row()[row]];

@@ -34,6 +34,7 @@
 #pragma once
 
 #include "atom_outputs.h"
+#include "device_steps.h"
 #include "equicalc.h"
 #include "style_options.h"
 #include "units.h"
@@ -132,8 +133,13 @@ class PairEquicalc : public Pair {
     void divide_by_members();
     torch::Tensor weights_of_own_rows(const torch::Tensor &values) const;
     void renumber_atoms_if_rebuilt();
+    // Whether one call takes this step from positions to forces on the device.
+    bool is_step_of_device() const;
+    equicalc::Graph evaluate_on_device();
+    equicalc::EdgeForces sums_over_edges(const equicalc::Graph &graph,
+                                         const torch::Tensor &edge_gradients);
     void add_short_range(const torch::Tensor &energies, const equicalc::Graph &graph,
-                         const torch::Tensor &edge_gradients);
+                         const equicalc::EdgeForces &result);
 
     // In pair_heat.cpp: the virial of each atom that makes `compute heat/flux` the energy current.
     void add_centroid_virials(Member &member, const equicalc::Graph &graph,
@@ -171,6 +177,8 @@ class PairEquicalc : public Pair {
     std::vector<double> all_charges_;  // of the rows of all ranks that are seen here
     std::unique_ptr<equicalc_lammps::AtomGraph> graph_;
     std::unique_ptr<equicalc_lammps::DeviceGraph> device_graph_;  // of a staged device
+    std::unique_ptr<equicalc::DeviceSteps> steps_;  // of one model on a device with kernels
+    equicalc::ForwardResult result_of_device_;
     std::unique_ptr<equicalc_lammps::Halo> halo_;
     std::unique_ptr<equicalc_lammps::Contacts> contacts_;
     std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;  // of models with charges

@@ -79,9 +79,13 @@ void PairEquicalc::coeff(int narg, char **arg) {
         std::make_unique<AtomGraph>(lmp, units_, info().cutoff, members_.front().species_of_type);
     halo_ = std::make_unique<Halo>(lmp, this, *graph_, options_.device.is_staged);
     device_graph_.reset();
+    steps_.reset();
     if (options_.device.is_staged) {
         device_graph_ =
             std::make_unique<DeviceGraph>(lmp, units_, info().cutoff, options_.device.device);
+        if (members_.size() == 1 && equicalc::DeviceSteps::run_on(options_.device.device)) {
+            steps_ = std::make_unique<equicalc::DeviceSteps>(members_.front().model);
+        }
     }
     committee_ = std::make_unique<Committee>(lmp, this);
     contacts_ = std::make_unique<Contacts>(lmp, info(), options_.on_contact);

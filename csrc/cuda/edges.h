@@ -6,8 +6,8 @@
 
 namespace equicalc::groups {
 
-// Of a candidate: its vector, and whether it is shorter than the cutoff.
-struct CandidateVectors {
+// Of a pair: its vector, and whether it is shorter than the cutoff.
+struct PairVectors {
     static constexpr bool kWarp = false;
     double cutoff;
     const double *positions, *cell;  // [n, 3], [3, 3]
@@ -33,13 +33,15 @@ struct CandidateVectors {
 };
 
 // Of an atom: its force, and the virial of the edges that it receives; it owns both.
+template <typename T>
 struct AtomForces {
     static constexpr bool kWarp = true;
     int64_t n_local;
     const int64_t *start;         // [n_local + 1], edges of receivers
     const int64_t *sender_start;  // [n_total + 1]
     const int64_t *sender_edges;  // [E]
-    const double *vectors, *gradients;
+    const double *vectors;
+    const T *gradients;
     double *forces, *virials;  // [n_total, 3], [n_local, 3, 3]
 
     template <typename Group>
@@ -49,7 +51,7 @@ struct AtomForces {
              n += Group::kWidth) {
             EQUICALC_UNROLL
             for (int x = 0; x < 3; ++x) {
-                force[x] -= gradients[3 * sender_edges[n] + x];
+                force[x] -= static_cast<double>(gradients[3 * sender_edges[n] + x]);
             }
         }
         if (atom < n_local) {
@@ -64,10 +66,10 @@ struct AtomForces {
     EQUICALC_BOTH void add_edge(int64_t e, double *force, double *virial) const {
         EQUICALC_UNROLL
         for (int x = 0; x < 3; ++x) {
-            force[x] += gradients[3 * e + x];
+            force[x] += static_cast<double>(gradients[3 * e + x]);
             EQUICALC_UNROLL
             for (int y = 0; y < 3; ++y) {
-                virial[3 * x + y] -= vectors[3 * e + x] * gradients[3 * e + y];
+                virial[3 * x + y] -= vectors[3 * e + x] * static_cast<double>(gradients[3 * e + y]);
             }
         }
     }
@@ -75,8 +77,9 @@ struct AtomForces {
 
 template <typename Registry>
 void add_edges() {
-    Registry::template add<CandidateVectors>();
-    Registry::template add<AtomForces>();
+    Registry::template add<PairVectors>();
+    Registry::template add<AtomForces<float>>();
+    Registry::template add<AtomForces<double>>();
 }
 
 }  // namespace equicalc::groups

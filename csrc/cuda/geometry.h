@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "../dual_numbers.h"
 #include "lanes.h"
 
 namespace equicalc::groups {
@@ -128,11 +129,48 @@ struct GeometryBackward {
     }
 };
 
+// Of an edge: what follows from a change of the gradient along `tangent`, by vector (which needs
+// second derivatives), by grad_distance and by grad_harmonics.
+template <typename T>
+struct GeometrySecond {
+    static constexpr bool kWarp = false;
+    int64_t l_max;
+    const T *vectors, *grad_distance, *grad_harmonics, *tangent;
+    T *by_vectors, *by_distance, *by_harmonics;
+
+    template <typename Group>
+    EQUICALC_BOTH void operator()(int64_t e, const Group &) const {
+        using Number = Dual<T>;
+        const int64_t width = (l_max + 1) * (l_max + 1);
+        const UnitVector<T> u(vectors + 3 * e);
+        const T *change = tangent + 3 * e;
+        const T stretch = u.x * change[0] + u.y * change[1] + u.z * change[2];
+        const Number inverse(1 / u.length, -stretch / (u.length * u.length));
+        const Number x(u.x, (change[0] - u.x * stretch) / u.length);
+        const Number y(u.y, (change[1] - u.y * stretch) / u.length);
+        const Number z(u.z, (change[2] - u.z * stretch) / u.length);
+        Number harmonics[16], weights[16], g[3];
+        harmonics_of(l_max, x, y, z, harmonics);
+        for (int64_t m = 0; m < width; ++m) {
+            weights[m] = grad_harmonics[width * e + m];
+            by_harmonics[width * e + m] = harmonics[m].along;
+        }
+        by_distance[e] = stretch;
+        pull_back(l_max, x, y, z, weights, g);
+        const Number along = grad_distance[e] - (g[0] * x + g[1] * y + g[2] * z) * inverse;
+        T *out = by_vectors + 3 * e;
+        out[0] = (g[0] * inverse + along * x).along;
+        out[1] = (g[1] * inverse + along * y).along;
+        out[2] = (g[2] * inverse + along * z).along;
+    }
+};
+
 template <typename Registry>
 void add_geometry() {
     const auto add = []<typename T>(T) {
         Registry::template add<GeometryValues<T>>();
         Registry::template add<GeometryBackward<T>>();
+        Registry::template add<GeometrySecond<T>>();
     };
     add(float{});
     add(double{});

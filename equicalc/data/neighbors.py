@@ -122,6 +122,31 @@ def full_list(
 
 
 @dataclass(frozen=True)
+class MovedPairs:
+    """Pairs that may be edges, and where their atoms are now.
+
+    Parameters
+    ----------
+    points : float64 array [n, 3]
+        Positions, angstrom.
+    box : float64 array [3, 3]
+        Cell vectors as rows, completed where directions are not periodic, angstrom.
+    edge_index : int64 tensor [2, M]
+        Receivers (ascending) and senders of all pairs up to cutoff + skin.
+    shifts : int32 tensor [M, 3]
+        Images of the senders.
+    search : int
+        Number of the search that found them; pairs of equal numbers are the same.
+    """
+
+    points: Array
+    box: Array
+    edge_index: torch.Tensor
+    shifts: torch.Tensor
+    search: int
+
+
+@dataclass(frozen=True)
 class _Reference:
     """The state for which the list of candidates was built."""
 
@@ -147,12 +172,9 @@ class NeighborList:
         Edges are shorter than this, angstrom.
     skin : float
         Extra distance of the candidates, angstrom; 0 searches in every call.
-    device : str
-        Where edges are wanted. On a CUDA device for which the core has kernels, candidates are
-        sent when they are searched and positions in every call; everything else is on the CPU.
     """
 
-    def __init__(self, cutoff: float, skin: float = 0.5, device: str = "cpu") -> None:
+    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
         if not cutoff > 0.0 or not skin >= 0.0:
             raise DataError(
                 f"found cutoff {cutoff} and skin {skin}, expected cutoff > 0, skin >= 0"
@@ -161,8 +183,6 @@ class NeighborList:
         self.skin = float(skin)
         self.n_searches = 0
         self._core = load_library()
-        on_device = torch.device(device).type == "cuda" and torch.ops.equicalc.has_cuda_kernels()
-        self.device = torch.device(device if on_device else "cpu")
         self._reference: _Reference | None = None
         self._last_box: tuple[Array, tuple[bool, bool, bool], Array] | None = None
 
@@ -192,6 +212,20 @@ class NeighborList:
         DataError
             When positions or cell are not finite, or periodic vectors are linearly dependent.
         """
+        pairs = self.pairs_at(positions, cell, pbc)
+        edge_index, edge_vectors = self._core.select_edges(
+            torch.from_numpy(pairs.points),
+            torch.from_numpy(pairs.box),
+            pairs.edge_index,
+            pairs.shifts,
+            self.cutoff,
+        )
+        return edge_index, edge_vectors
+
+    def pairs_at(
+        self, positions: npt.ArrayLike, cell: npt.ArrayLike, pbc: npt.ArrayLike
+    ) -> MovedPairs:
+        """Pairs among which all edges are; see `update` for the arguments and errors."""
         points = check_positions(positions)
         directions = np.asarray(pbc, dtype=bool).tolist()
         a, b, c = directions if isinstance(directions, list) else [directions] * 3
@@ -200,16 +234,7 @@ class NeighborList:
         if reference is None or not self._is_complete(reference, points, box, (a, b, c)):
             reference = self._search(points, box, (a, b, c))
             self._reference = reference
-        on_cpu = self.device.type == "cpu"
-        select = self._core.select_edges if on_cpu else torch.ops.equicalc.edges_within
-        edge_index, edge_vectors = select(
-            torch.from_numpy(points).to(self.device),
-            torch.from_numpy(box).to(self.device),
-            reference.candidates,
-            reference.shifts,
-            self.cutoff,
-        )
-        return edge_index, edge_vectors
+        return MovedPairs(points, box, reference.candidates, reference.shifts, self.n_searches)
 
     def _box(self, cell: npt.ArrayLike, pbc: tuple[bool, bool, bool]) -> Array:
         """Return the complete cell; the last one is remembered, since most runs keep theirs."""
@@ -230,8 +255,8 @@ class NeighborList:
             cell=box,
             inverse_cell=np.asarray(np.linalg.inv(box), dtype=np.float64),
             pbc=pbc,
-            candidates=torch.from_numpy(pairs).to(self.device),
-            shifts=torch.from_numpy(shifts).to(self.device),
+            candidates=torch.from_numpy(pairs),
+            shifts=torch.from_numpy(shifts),
         )
 
     def _is_complete(

@@ -20,7 +20,7 @@ from equicalc.nn.convolution import (
 from equicalc.nn.network import EquiNetwork
 from equicalc.nn.product import _Coupling
 from equicalc.nn.radial import RadialBasis
-from equicalc.nn.spherical import spherical_harmonics
+from equicalc.nn.spherical import edge_geometry
 
 load_library()  # torch.ops.equicalc
 
@@ -175,13 +175,13 @@ class TracedEquivariantConvolution(EquivariantConvolution):
 class TracedNetwork(EquiNetwork):
     """`EquiNetwork` whose layers all see all atoms, without an exchange between them.
 
-    Distances and harmonics are expressions, from which compilers make one loop over edges.
+    Distances, harmonics and repulsion are expressions, from which compilers make one loop over
+    edges.
     """
 
     def geometry(self, edge_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return distances ``[E]`` (angstrom) and harmonics ``[E, M]`` of edges."""
-        distance = torch.linalg.vector_norm(edge_vectors, dim=1)
-        return distance, spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+        return edge_geometry(edge_vectors, self.l_max, fused=False)
 
     def exchanged(self, h: torch.Tensor, n_total: int) -> torch.Tensor:
         """Return the features as they are."""
@@ -202,6 +202,7 @@ def make_traceable(network: EquiNetwork) -> None:
     """Let all parts of a network go through operators that can be traced, for good."""
     register()
     network.set_fused(True)
+    network.repulsion.fused = False
     for part in network.modules():
         if type(part) in TRACED:
             part.__class__ = TRACED[type(part)]

@@ -7,14 +7,13 @@ import torch
 
 from equicalc.core import load_library
 from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
-from equicalc.nn.devices import has_operators
 from equicalc.nn.gate import Gate
 from equicalc.nn.gated_config import GatedNetworkConfig, MessageConfig, message_paths
 from equicalc.nn.irreps_linear import IrrepsLinear
 from equicalc.nn.radial_network import RadialNetwork, SmoothCutoff, activate
 from equicalc.nn.radial_table import RadialTable
 from equicalc.nn.screened_repulsion import ScreenedRepulsion
-from equicalc.nn.spherical import spherical_harmonics
+from equicalc.nn.spherical import edge_geometry
 from equicalc.nn.tabulated import TabulatedNetwork
 from equicalc.nn.tensor_convolution import TensorConvolution, path_widths
 
@@ -22,7 +21,12 @@ load_library()  # torch.ops.equicalc.*
 
 
 class SpeciesLinear(torch.nn.Module):
-    """Channel mixing with one set of matrices for each element."""
+    """Channel mixing with one set of matrices for each element.
+
+    Choosing the atoms of an element waits for the device that they are on, and keeps it from
+    repeating steps: there a few elements (`few`) act on all atoms, and what belongs to others is
+    left out.
+    """
 
     def __init__(self, n_species: int, irreps_in: List[Irrep], irreps_out: List[Irrep]):
         super().__init__()
@@ -30,6 +34,7 @@ class SpeciesLinear(torch.nn.Module):
             IrrepsLinear(irreps_in, irreps_out) for _ in range(n_species)
         )
         self.width_out = feature_width(irreps_out)
+        self.few = 4
 
     @torch.jit.export
     def prepare(self) -> None:
@@ -39,6 +44,19 @@ class SpeciesLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Return mixed features, ``[n, width_in]`` to ``[n, width_out]``; species ``[n]``."""
+        if x.device.type != "cpu" and len(self.linears) <= self.few:
+            return self.of_all(x, species)
+        return self.of_chosen(x, species)
+
+    def of_all(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
+        """Return what `forward` does, every matrix times all atoms."""
+        out = torch.zeros(x.shape[0], self.width_out, dtype=x.dtype, device=x.device)
+        for index, linear in enumerate(self.linears):
+            out = torch.where((species == index).unsqueeze(1), linear(x), out)
+        return out
+
+    def of_chosen(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
+        """Return what `forward` does, every matrix times the atoms of its element."""
         out = torch.zeros(x.shape[0], self.width_out, dtype=x.dtype, device=x.device)
         for index, linear in enumerate(self.linears):
             atoms = torch.nonzero(species == index).flatten()
@@ -261,11 +279,7 @@ class GatedNetwork(TabulatedNetwork):
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
-        if self.fused and has_operators(edge_vectors):
-            distance, harmonics = torch.ops.equicalc.edge_geometry(edge_vectors, self.l_max)
-        else:
-            distance = torch.linalg.vector_norm(edge_vectors, dim=1)
-            harmonics = spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+        distance, harmonics = edge_geometry(edge_vectors, self.l_max, self.fused)
         local = species[:n_local]
         h = self.first(species, distance, harmonics, edge_index, n_local)
         for layer in self.layers:
@@ -274,8 +288,7 @@ class GatedNetwork(TabulatedNetwork):
         reference = self.reference_fixed.to(torch.float64) * self.reference_unit
         energy = energy.to(torch.float64) + reference.index_select(0, local)
         if self.has_repulsion:
-            core = self.repulsion(distance, species, edge_index).to(torch.float64)
-            energy = energy.index_add(0, edge_index[0], core)
+            energy = energy + self.repulsion(distance, species, edge_index, n_local)
         return energy, self.charge_variables(h, local)
 
 

@@ -14,7 +14,7 @@ from equicalc.nn.mace_config import MaceConfig, MaceLayerConfig
 from equicalc.nn.radial_network import RadialNetwork, SmoothCutoff
 from equicalc.nn.radial_table import RadialTable
 from equicalc.nn.screened_repulsion import ScreenedRepulsion
-from equicalc.nn.spherical import spherical_harmonics
+from equicalc.nn.spherical import edge_geometry
 from equicalc.nn.tabulated import TabulatedNetwork
 
 load_library()  # torch.ops.equicalc.*
@@ -45,6 +45,7 @@ class MaceNetwork(TabulatedNetwork):
         self.last_readout = ScalarReadout(
             config.channels, config.readout_hidden, config.readout_activation
         )
+        self.fused = True
         self.has_repulsion = config.repulsion is not None
         self.repulsion = ScreenedRepulsion(config.elements, config.repulsion)
         self.to(torch.float64)
@@ -66,8 +67,7 @@ class MaceNetwork(TabulatedNetwork):
         n_local: int,
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return node energies and charge variables; see `ChargedNetwork.raw_outputs`."""
-        distance = torch.linalg.vector_norm(edge_vectors, dim=1)
-        harmonics = spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+        distance, harmonics = edge_geometry(edge_vectors, self.l_max, self.fused)
         local = species[:n_local]
         h = self.first(species, distance, harmonics, edge_index, n_local)
         energy = torch.zeros(n_local, dtype=torch.float64, device=h.device)
@@ -76,8 +76,7 @@ class MaceNetwork(TabulatedNetwork):
             h = layer(h, species, distance, harmonics, edge_index, n_local)
         energy = energy + self.last_readout(h[:, : self.channels])
         if self.has_repulsion:
-            core = self.repulsion(distance, species, edge_index).to(torch.float64)
-            energy = energy.index_add(0, edge_index[0], core)
+            energy = energy + self.repulsion(distance, species, edge_index, n_local)
         reference = self.reference_fixed.to(torch.float64) * self.reference_unit
         energy = energy * self.energy_scale + reference.index_select(0, local)
         return energy, self.charge_variables(h[:, : self.channels], local)

@@ -31,7 +31,7 @@ from equicalc.nn.product import SymmetricProduct
 from equicalc.nn.radial import RadialBasis
 from equicalc.nn.readout import Readout
 from equicalc.nn.repulsion import ZieglerBiersackLittmark
-from equicalc.nn.spherical import L_MAX_SUPPORTED, spherical_harmonics
+from equicalc.nn.spherical import L_MAX_SUPPORTED, edge_geometry
 
 load_library()  # torch.ops.equicalc.exchange
 
@@ -279,10 +279,7 @@ class EquiNetwork(ChargedNetwork):
 
     def geometry(self, edge_vectors: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return distances ``[E]`` (angstrom) and harmonics ``[E, M]`` of edges."""
-        if self.fused and not edge_vectors.is_cuda:
-            return torch.ops.equicalc.edge_geometry(edge_vectors, self.l_max)
-        distance = torch.linalg.vector_norm(edge_vectors, dim=1)
-        return distance, spherical_harmonics(edge_vectors / distance.unsqueeze(1), self.l_max)
+        return edge_geometry(edge_vectors, self.l_max, self.fused)
 
     def raw_outputs(
         self,
@@ -307,8 +304,7 @@ class EquiNetwork(ChargedNetwork):
         reference = self.reference_fixed.to(torch.float64) * self.reference_unit
         energy = energy + reference.index_select(0, local)
         if self.has_repulsion:
-            core = self.repulsion(distance, species, edge_index).to(torch.float64)
-            energy = energy.index_add(0, edge_index[0], core)
+            energy = energy + self.repulsion(distance, species, edge_index, n_local)
         variables = self.charge_head(
             outputs, total, edge_vectors, distance, edge_index, species, n_local
         )

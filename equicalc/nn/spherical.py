@@ -1,8 +1,11 @@
 """Real spherical harmonics of edge directions."""
 
 import math
+from typing import Tuple
 
 import torch
+
+from equicalc.nn.devices import has_operators
 
 L_MAX_SUPPORTED = 3
 
@@ -51,3 +54,16 @@ def spherical_harmonics(unit: torch.Tensor, l_max: int) -> torch.Tensor:
             s70 * z * (z * z - 3.0 * x * x),
         ]
     return torch.stack(parts, dim=1)
+
+
+def edge_geometry(
+    edge_vectors: torch.Tensor, l_max: int, fused: bool
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return distances ``[E]`` (angstrom) and harmonics ``[E, M]`` of edges.
+
+    One operator with ``fused``, where it runs; else torch expressions, its oracle.
+    """
+    if fused and has_operators(edge_vectors):
+        return torch.ops.equicalc.edge_geometry(edge_vectors, l_max)
+    distance = torch.linalg.vector_norm(edge_vectors, dim=1)
+    return distance, spherical_harmonics(edge_vectors / distance.unsqueeze(1), l_max)

@@ -26,7 +26,9 @@
 #include "cuda/launch.h"
 #include "cuda/mesh.h"
 #include "cuda/moments.h"
+#include "cuda/pairs.h"
 #include "cuda/radial.h"
+#include "cuda/repulsion.h"
 #include "cuda/tensor.h"
 #include "recording.h"
 
@@ -144,7 +146,9 @@ const bool kAdded = [] {
     add_graphs<OnHost>();
     add_meshes<OnHost>();
     add_moments<OnHost>();
+    add_pairs<OnHost>();
     add_radial_functions<OnHost>();
+    add_repulsions<OnHost>();
     add_tensor_convolutions<OnHost, float>();
     add_tensor_convolutions<OnHost, double>();
     return true;

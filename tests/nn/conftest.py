@@ -25,6 +25,7 @@ MODULES = (
     "test_fused_training",
     "test_gate",
     "test_irreps_linear",
+    "test_repulsion",
     "test_tensor_convolution",
 )
 

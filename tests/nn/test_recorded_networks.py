@@ -6,12 +6,12 @@ to step has to go through it.
 
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 
 from equicalc.core import load_library
-from equicalc.data.neighbors import NeighborList
-from equicalc.errors import EquicalcError
 from equicalc.models import resolve
+from equicalc.short_range import OnDevice, OnHost
 from tests.csrc.conftest import MockNetwork, save
 from tests.nn.test_device_networks import imported, three_layers
 
@@ -20,6 +20,7 @@ ROUNDING = 1e-12
 SINGLE = 2e-5
 # steps of equal size before they are recorded
 FIRST_RECORDED = 2
+SKIN = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -33,24 +34,27 @@ def load(path, dtype="float64"):
     return load_library().Model.load(str(path), dtype, scripted=True)
 
 
-def graph(seed=0, stretch=1.0, a=5.5, elements=2, repeat=(1, 1, 1), cutoff=4.0):
+def moved(seed=0, stretch=1.0, repeat=(1, 1, 1), a=5.5):
     atoms = bulk("NaCl", "rocksalt", a=a, cubic=True) * repeat
     atoms.rattle(0.1, seed=seed)
     atoms.set_cell(atoms.cell[:] * stretch, scale_atoms=True)
-    index, vectors = NeighborList(cutoff).update(atoms.positions, atoms.cell[:], atoms.pbc)
-    species = (torch.arange(len(atoms)) + seed) % elements
-    return species, index, vectors, len(atoms)
+    return atoms
 
 
-def outputs(evaluator, arguments, weight=0.7):
-    """Energies, variables and all gradients of one step."""
-    result = evaluator.forward(*arguments)
-    n = len(result.energies)
-    weights = torch.linspace(-1, weight, result.variables.numel(), dtype=torch.float64)
-    variables = weights.view_as(result.variables) if result.variables.numel() else None
-    moments = torch.linspace(0, 1, n, dtype=torch.float64)
-    others = evaluator.weighted_gradient(moments, variables)
-    return [result.energies, result.variables, others, evaluator.backward(variables)]
+def species_of(atoms, seed=0, elements=2):
+    return (torch.arange(len(atoms)) + seed) % elements
+
+
+def outputs(network, species, atoms, weight=0.7):
+    """Energies, variables, and all forces and virials of one step."""
+    result = network.forward(species, atoms)
+    variables, others = None, []
+    if result.variables.numel():
+        weights = torch.linspace(-1, weight, result.variables.numel(), dtype=torch.float64)
+        variables = weights.view_as(result.variables)
+        others = [network.variable_forces(variables)]
+    found = [*others, *network.forces(variables, with_atom_virials=True)]
+    return [result.energies, result.variables, *(torch.from_numpy(x) for x in found)]
 
 
 def assert_same(found, expected, tolerance):
@@ -60,78 +64,105 @@ def assert_same(found, expected, tolerance):
             assert (a - b).abs().max() <= tolerance * max(1.0, b.abs().max().item())
 
 
-def assert_steps_are_those_of_one_call(model, graphs, tolerance):
-    """Whether every graph was evaluated by a recording."""
+def assert_steps_are_those_of_one_call(model, structures, tolerance, elements=2):
+    """Whether every step was a recording, and how often neighbours were searched."""
     recorded = []
-    evaluator = load_library().Evaluator(model)
-    for step, arguments in enumerate(graphs):
-        found = outputs(evaluator, arguments, weight=0.1 * step)
-        expected = outputs(load_library().Evaluator(model), arguments, weight=0.1 * step)
+    network = OnDevice(model, SKIN, "cpu")
+    for step, atoms in enumerate(structures):
+        # a new tensor, with other numbers, in some steps
+        species = species_of(atoms, step // 3, elements)
+        found = outputs(network, species, atoms, weight=0.1 * step)
+        expected = outputs(OnHost(model, SKIN), species, atoms, weight=0.1 * step)
         assert_same(found, expected, tolerance)
-        recorded.append(evaluator.is_recorded)
-    return recorded
+        recorded.append(network.steps.is_recorded)
+    return recorded, network.neighbors.n_searches
 
 
-@pytest.mark.parametrize("kind", ["kcl", "sio2", "three layers", "sevennet", "mace", "nequip"])
+@pytest.mark.parametrize(
+    "kind", ["kcl", "sio2", "nakcl", "three layers", "sevennet", "mace", "nequip"]
+)
 def test_every_network_is_recorded_and_gives_the_same(kind, tmp_path):
-    if kind in ("kcl", "sio2"):
+    if kind in ("kcl", "sio2", "nakcl"):
         path = resolve(kind)
     else:
         path = three_layers(tmp_path) if kind == "three layers" else imported(kind, tmp_path)
     model = load(path)
-    options = {"elements": min(2, len(model.info.elements)), "cutoff": model.info.cutoff}
-    graphs = [graph(seed, **options) for seed in range(5)]
-    recorded = assert_steps_are_those_of_one_call(model, graphs, ROUNDING)
+    elements = min(2, len(model.info.elements))
+    structures = [moved(seed) for seed in range(5)]
+    recorded, _ = assert_steps_are_those_of_one_call(model, structures, ROUNDING, elements)
     assert recorded == [step >= FIRST_RECORDED for step in range(5)]
 
 
 def test_single_precision_gives_the_same():
     model = load(resolve("kcl"), "float32")
-    graphs = [graph(seed) for seed in range(4)]
-    assert assert_steps_are_those_of_one_call(model, graphs, SINGLE)[-1]
+    structures = [moved(seed) for seed in range(4)]
+    assert assert_steps_are_those_of_one_call(model, structures, SINGLE)[0][-1]
+
+
+def test_small_moves_share_one_search_and_large_ones_have_their_own():
+    model = load(resolve("kcl"))
+    structures = [moved()]
+    for step in range(8):
+        structures.append(structures[-1].copy())
+        structures[-1].rattle(0.01 if step < 5 else 0.3, seed=step)
+    recorded, n_searches = assert_steps_are_those_of_one_call(model, structures, ROUNDING)
+    assert all(recorded[FIRST_RECORDED:])
+    assert n_searches == 4
 
 
 def test_more_and_fewer_edges_get_new_room():
     model = load(resolve("kcl"))
     # the last for so long that there is less room again
     stretches = [1.0, 1.0, 1.0, 1.02, 0.8, 0.8, 0.97, *[1.3] * 22, 1.0]
-    graphs = [graph(seed, stretch) for seed, stretch in enumerate(stretches)]
-    n_edges = [arguments[1].shape[1] for arguments in graphs]
-    assert max(n_edges) > 2 * min(n_edges)
-    recorded = assert_steps_are_those_of_one_call(model, graphs, ROUNDING)
+    structures = [moved(seed, stretch) for seed, stretch in enumerate(stretches)]
+    recorded, _ = assert_steps_are_those_of_one_call(model, structures, ROUNDING)
     assert all(recorded[FIRST_RECORDED:])
 
 
 def test_other_numbers_of_atoms_are_recorded_after_a_few_steps():
     model = load(resolve("kcl"))
     repeats = [(1, 1, 1)] * 4 + [(2, 1, 1)] * 4 + [(1, 1, 1)]
-    graphs = [graph(seed, repeat=repeat) for seed, repeat in enumerate(repeats)]
-    recorded = assert_steps_are_those_of_one_call(model, graphs, ROUNDING)
+    structures = [moved(seed, repeat=repeat) for seed, repeat in enumerate(repeats)]
+    recorded, _ = assert_steps_are_those_of_one_call(model, structures, ROUNDING)
     assert recorded == [False, False, True, True] * 2 + [False]
 
 
-def test_graphs_without_edges_or_atoms_are_left_to_the_usual_way():
+def test_clusters_and_slabs_are_recorded_too():
     model = load(resolve("kcl"))
-    species = torch.zeros(1, dtype=torch.int64)
-    nothing = torch.zeros((2, 0), dtype=torch.int64), torch.zeros((0, 3), dtype=torch.float64)
-    graphs = [(species, *nothing, 1)] * 4 + [(species[:0], *nothing, 0)] * 4
-    assert not any(assert_steps_are_those_of_one_call(model, graphs, ROUNDING))
+    for pbc in ([False] * 3, [True, True, False]):
+        structures = [moved(seed) for seed in range(4)]
+        for atoms in structures:
+            atoms.pbc = pbc
+        assert assert_steps_are_those_of_one_call(model, structures, ROUNDING)[0][-1]
 
 
-@pytest.mark.parametrize(("row", "value"), [(0, 0), (0, 8), (1, -1), (1, 8)])
-def test_wrong_edges_are_named(row, value):
+def test_atoms_without_neighbours_are_evaluated_with_and_without_recording():
     model = load(resolve("kcl"))
-    evaluator = load_library().Evaluator(model)
-    for seed in range(4):
-        outputs(evaluator, graph(seed))
-    assert evaluator.is_recorded
-    species, index, vectors, n_local = graph(1)
-    index = index.clone()
-    index[row, 77] = value
-    with pytest.raises(EquicalcError, match=r"ascending receivers .*below 8.* at edge 7[78]"):
-        evaluator.forward(species, index, vectors, n_local)
-    expected = outputs(load_library().Evaluator(model), graph(2))
-    assert_same(outputs(evaluator, graph(2)), expected, ROUNDING)
+    alone = [Atoms("Na")] * 4
+    assert not any(assert_steps_are_those_of_one_call(model, alone, ROUNDING)[0])
+    apart = [Atoms("NaCl", [[0, 0, 0], [0, 0, d]]) for d in (3.0, 3.1, 3.2, 3.3, 4.2, 6.0, 3.0)]
+    assert_steps_are_those_of_one_call(model, apart, ROUNDING)
+
+
+def test_points_may_be_elsewhere_than_rows():
+    """As in LAMMPS, where images of atoms have positions of their own."""
+    model, atoms = load(resolve("kcl")), moved(repeat=(2, 1, 1))
+    host, steps = OnHost(model, SKIN), load_library().DeviceSteps(model)
+    species = species_of(atoms)
+    expected = outputs(host, species, atoms)
+    pairs = host.neighbors.pairs_at(atoms.positions, atoms.cell[:], atoms.pbc)
+    images = torch.from_numpy(atoms.positions)[pairs.edge_index[1]] + pairs.shifts.to(
+        torch.float64
+    ) @ torch.from_numpy(atoms.cell[:])
+    points = torch.cat([torch.from_numpy(atoms.positions), images])
+    places = torch.stack([pairs.edge_index[0], len(atoms) + torch.arange(len(images))])
+    for step in range(4):
+        steps.set_pairs(species, pairs.edge_index, places, None, len(atoms))
+        energies = steps.forward(points, None).energies
+        weights = torch.linspace(-1, 0.7, 2 * len(atoms), dtype=torch.float64).view(-1, 2)
+        forces, virial, _ = steps.backward(weights)
+        assert_same([energies, forces, virial], [expected[0], *expected[3:5]], ROUNDING)
+        assert steps.is_recorded == (step >= FIRST_RECORDED)
 
 
 class Abrupt(MockNetwork):
@@ -152,11 +183,19 @@ class Counting(MockNetwork):
 
 def test_networks_that_do_not_vanish_at_the_cutoff_are_recorded_too(tmp_path):
     model = load(save(Abrupt(), tmp_path / "model.pt", {"format_version": 2}))
-    assert assert_steps_are_those_of_one_call(model, [graph(k) for k in range(4)], ROUNDING)[-1]
+    structures = [moved(k) for k in range(4)]
+    assert assert_steps_are_those_of_one_call(model, structures, ROUNDING)[0][-1]
 
 
 def test_networks_in_which_everybody_counts_are_not_recorded(tmp_path, capfd):
     model = load(save(Counting(), tmp_path / "model.pt", {"format_version": 2}))
-    graphs = [graph(seed) for seed in range(5)]
-    assert not any(assert_steps_are_those_of_one_call(model, graphs, ROUNDING))
+    structures = [moved(seed) for seed in range(5)]
+    assert not any(assert_steps_are_those_of_one_call(model, structures, ROUNDING)[0])
     assert capfd.readouterr().err.count("steps of this network are not recorded") == 1
+
+
+def test_a_model_on_a_device_without_kernels_is_refused(host_groups):
+    model = load(resolve("kcl"))
+    host_groups.use_host_groups(0)
+    with pytest.raises(Exception, match="a device with kernels, found cpu; use Evaluator"):
+        load_library().DeviceSteps(model)

@@ -1,0 +1,14 @@
+#include "pairs.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_pairs<OnCuda>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups

@@ -1,0 +1,14 @@
+#include "repulsion.h"
+
+#include "device.cuh"
+
+namespace equicalc::groups {
+namespace {
+
+const bool kAdded = [] {
+    add_repulsions<OnCuda>();
+    return true;
+}();
+
+}  // namespace
+}  // namespace equicalc::groups
