@@ -92,6 +92,7 @@ gpu: setup
 			-k "few_atoms or mace or sevennet_parity or mesh_gives"; \
 	else echo "make gpu: found no compute-sanitizer, memory accesses are not checked"; fi
 	$(BIN)/python -m benchmarks.speed.gpu
+	$(BIN)/python -m benchmarks.lammps.gpu
 
 # 20 ps of every shipped model
 bench-long: setup

@@ -2,8 +2,8 @@
 
 Energies and gradients of edges (all that forces and stress are made of) of rattled rock salt, with
 the default network and SevenNet-0, from 512 to 100,000 atoms in float32. Times are those between
-events of the device around one evaluation through the model file, edges found from positions
-and forces summed on the device included; neighbour searches are not. SevenNet-0 is measured
+events of the device around one evaluation through the model file, from positions to forces on the
+CPU; neighbour searches are not in it. SevenNet-0 is measured
 when the sevenn package, which has its weights, is installed, or from a file: ``--sevennet FILE``.
 The Coulomb sum on the device, alone and in whole steps, has a page of its own (gpu_coulomb.py).
 """
@@ -23,12 +23,12 @@ from benchmarks.speed import gpu_coulomb
 from benchmarks.speed.common import RESULTS, markdown_table, write_text
 from benchmarks.speed.network import ELEMENTS, export, salt
 from equicalc.core import load_library
-from equicalc.data.neighbors import NeighborList
+from equicalc.short_range import OnDevice
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-SIDES = (4, 6, 10, 16, 23)  # unit cells of 8 atoms along each edge
+SIDES = (4, 5, 6, 10, 16, 23)  # unit cells of 8 atoms along each edge
 CUTOFF = 5.0
 WARM_UP, REPEATS = 6, 15  # the first steps of a size are not recorded yet
 
@@ -67,18 +67,12 @@ def measure(path: str, side: int, dtype: str) -> dict[str, Any]:
     """Milliseconds of one evaluation (lower quartile, median, upper quartile) and memory."""
     core, atoms = load_library(), salt(side)
     model = core.Model.load(path, dtype, "cuda")
-    evaluator, elements = core.Evaluator(model), list(model.info.elements)
-    species = torch.tensor([elements.index(s) for s in atoms.get_chemical_symbols()]).cuda()
-    neighbors, n = NeighborList(model.info.cutoff, device="cuda"), len(atoms)
-    edges = 0
+    network, elements = OnDevice(model, 0.5, "cuda"), list(model.info.elements)
+    species = torch.tensor([elements.index(s) for s in atoms.get_chemical_symbols()])
 
     def step() -> None:
-        nonlocal edges
-        index, vectors = neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
-        edges = index.shape[1]
-        evaluator.forward(species, index, vectors, n)
-        gradients = evaluator.backward(None).to(vectors.device)
-        torch.ops.equicalc.edge_forces(index, vectors, gradients, n, n)
+        network.forward(species, atoms)
+        network.forces(None, with_atom_virials=False)
 
     times = []
     torch.cuda.reset_peak_memory_stats()
@@ -91,10 +85,10 @@ def measure(path: str, side: int, dtype: str) -> dict[str, Any]:
         if repeat >= WARM_UP:
             times.append(before.elapsed_time(after))
     return {
-        "atoms": n,
-        "edges": edges / n,
+        "atoms": len(atoms),
+        "edges": network.steps.graph()[0].shape[1] / len(atoms),
         "ms": np.percentile(times, [25, 50, 75]).tolist(),
-        "bytes": torch.cuda.max_memory_allocated() / n,
+        "bytes": torch.cuda.max_memory_allocated() / len(atoms),
     }
 
 
@@ -145,8 +139,8 @@ def write_networks(rows: list[dict[str, Any]], dtype: str) -> None:
               "memory per atom"]  # fmt: skip
     intro = (
         f"Rattled NaCl, {dtype}, on {torch.cuda.get_device_name()}, torch "
-        f"{torch.__version__}; made by `python -m benchmarks.speed.gpu`. A step is edges from "
-        "positions, energies, gradients and forces; neighbour searches are not in it."
+        f"{torch.__version__}; made by `python -m benchmarks.speed.gpu`. A step is energies, "
+        "forces and virial from positions, all on the CPU; neighbour searches are not in it."
     )
     page = ["# Time per atom on a CUDA device", intro, markdown_table(header, table)]
     write_text("gpu", "\n\n".join(page))
