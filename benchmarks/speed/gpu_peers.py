@@ -90,7 +90,8 @@ def page(rows: list[dict[str, Any]], stopped: dict[str, str]) -> str:
         ours = row["kind"] == "equicalc" and others
         table.append([
             row["network"], row["kind"], row["n_atoms"], f"{row['edges_per_atom']:.1f}",
-            "{1:.3g} ({0:.3g} to {2:.3g})".format(*row["us"]), f"{row['peak_MB']:.0f}",
+            "{1:.3g} ({0:.3g} to {2:.3g})".format(*row["us"]),
+            f"{row['peak_MB']:.0f}" if row["peak_MB"] else "not measured",
             f"{min(others) / row['us'][1]:.1f}" if ours else "",
         ])  # fmt: skip
     header = ["network", "code", "atoms", "edges per atom", "µs per atom (quartiles)",

@@ -1,5 +1,6 @@
 """ASE and LAMMPS give the same numbers from the same file, on any number of ranks."""
 
+import numpy as np
 import pytest
 
 # One network, one definition of the Coulomb energy, sums in another order: rounding only. These
@@ -38,6 +39,22 @@ def test_model_without_charges_agrees_with_ase(bench, tiny_model_without_charges
     expected = bench.from_ase(atoms, tiny_model_without_charges)
     found.pop("charges"), expected.pop("charges", None)
     assert_equal(bench, found, expected, FLOAT64)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("distance", [0.5, 1.0, 2.0])
+def test_close_contacts_repel_as_in_ase(bench, tiny_model, distance, ranks):
+    """The nuclei of a K-Cl pair, whose repulsion ends at 3.05 angstrom."""
+    atoms = bench.skewed_salt()
+    i, j = 0, int(np.argmin(atoms.get_distances(0, range(1, len(atoms)), mic=True))) + 1
+    direction = atoms.get_distance(i, j, mic=True, vector=True)
+    atoms.positions[j] = atoms.positions[i] + distance * direction / np.linalg.norm(direction)
+    found = bench.from_lammps(atoms, tiny_model, ranks=ranks)
+    expected = bench.from_ase(atoms, tiny_model)
+    largest = np.abs(expected["forces"]).max()
+    assert largest > {0.5: 1000.0, 1.0: 100.0, 2.0: 5.0}[distance]
+    limits = {key: limit * max(1.0, largest) for key, limit in FLOAT64.items()}
+    assert_equal(bench, found, expected, limits)
 
 
 @pytest.mark.slow
