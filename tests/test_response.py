@@ -1,6 +1,6 @@
 """Every charge model in ASE: exact derivatives, also in a field; polarisation and Born charges.
 
-The structures are those of test_calculator.py; here the charge models differ.
+The structures are those of tests/calculator; here the charge models differ.
 """
 
 import numpy as np
