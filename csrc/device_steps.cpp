@@ -76,9 +76,12 @@ ForwardResult DeviceSteps::forward(const Positions &positions) {
     return with_plain_errors("the forward pass", [&] {
         graph_ = {};
         evaluator_.release();
-        is_recorded_ = recorded_ && recorded_->takes(positions, n_edges_);
-        if (is_recorded_) {
-            return recorded_->forward(positions);
+        is_recorded_ = false;
+        if (recorded_ && recorded_->takes(positions, n_edges_)) {
+            if (const auto result = recorded_->forward(positions)) {
+                is_recorded_ = true;
+                return *result;
+            }
         }
         graph_ = edges_at(positions);
         n_edges_ = graph_.edge_vectors.size(0);

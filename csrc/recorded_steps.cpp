@@ -321,19 +321,21 @@ int64_t RecordedSteps::run_forward(const Positions &positions) {
     return n_edges_;
 }
 
-ForwardResult RecordedSteps::forward(const Positions &positions) {
+std::optional<ForwardResult> RecordedSteps::forward(const Positions &positions) {
     const int64_t n_edges = run_forward(positions), room = vectors_.size(0);
     n_sparse_ = n_edges < static_cast<int64_t>((1.0 - kMostUnused) * room) ? n_sparse_ + 1 : 0;
     if (n_edges > room || n_sparse_ >= kSparse) {
         record(positions);
-        TORCH_CHECK(!is_refused_, "equicalc: a step that was recorded before could not be again");
+        if (is_refused_) {
+            return std::nullopt;
+        }
         run_forward(positions);
     }
     const int64_t columns = variables_.size(1);
-    return {host_results_.narrow(0, 1, n_atoms_).clone(),
-            host_results_.narrow(0, 1 + n_atoms_, n_atoms_ * columns)
-                .view({n_atoms_, columns})
-                .clone()};
+    return ForwardResult{host_results_.narrow(0, 1, n_atoms_).clone(),
+                         host_results_.narrow(0, 1 + n_atoms_, n_atoms_ * columns)
+                             .view({n_atoms_, columns})
+                             .clone()};
 }
 
 EdgeForces RecordedSteps::backward(const Tensor &gradient, bool with_atom_virials) {

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "device_steps.h"
@@ -27,8 +28,9 @@ class RecordedSteps {
     // edges, follow each other, and only if they are small: large ones keep the device busy anyway.
     bool takes(const Positions &positions, int64_t n_edges);
 
-    // Forward before backward; positions of the number that `takes` has seen.
-    ForwardResult forward(const Positions &positions);
+    // Forward before backward; positions of the number that `takes` has seen. Nothing when these
+    // need more room and cannot be recorded with it.
+    std::optional<ForwardResult> forward(const Positions &positions);
     EdgeForces backward(const torch::Tensor &gradient, bool with_atom_virials);
 
     // Of the edges of the last forward, which are on the device; as Evaluator::variable_gradient.

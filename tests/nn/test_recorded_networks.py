@@ -194,6 +194,22 @@ def test_networks_in_which_everybody_counts_are_not_recorded(tmp_path, capfd):
     assert capfd.readouterr().err.count("steps of this network are not recorded") == 1
 
 
+class CountingMany(MockNetwork):
+    """Depends on the number of edges of all atoms together, once there are many."""
+
+    def radial(self, r: torch.Tensor) -> torch.Tensor:
+        k = torch.arange(1, 9, dtype=r.dtype, device=r.device)
+        return torch.cos(k * r[:, None]) * (1.0 + 0.01 * max(r.shape[0] - 300, 0))
+
+
+def test_steps_that_cannot_be_recorded_again_go_the_usual_way(tmp_path, capfd):
+    model = load(save(CountingMany(), tmp_path / "model.pt", {"format_version": 2}))
+    structures = [moved(seed, stretch) for seed, stretch in enumerate([1, 1, 1, 1, 0.6, 0.6, 1])]
+    recorded, _ = assert_steps_are_those_of_one_call(model, structures, ROUNDING)
+    assert recorded == [False, False, True, True, False, False, False]
+    assert capfd.readouterr().err.count("steps of this network are not recorded") == 1
+
+
 def test_a_model_on_a_device_without_kernels_is_refused(host_groups):
     model = load(resolve("kcl"))
     host_groups.use_host_groups(0)
