@@ -260,7 +260,8 @@ void PairEquicalc::renumber_atoms_if_rebuilt() {
     if (device_graph_) {
         device_graph_->renumber(*graph_, *list);
     }
-    if (is_step_of_device()) {
+    // Also where this step goes another way: the next ones of this list may not.
+    if (steps_ && comm->nprocs == 1 && !options_.extended_ghosts) {
         steps_->set_pairs(device_graph_->pairs());
     }
     numbered_at_ = neighbor->lastcall;
