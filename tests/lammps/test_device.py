@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from equicalc.lammps_run import LammpsError
-from tests.conftest import export_committee
+from tests.conftest import export_committee, export_tiny
 from tests.lammps.conftest import CHARGE_MODELS
 
 # The same sums in another order, another network code for some: see test_ghosts.py.
@@ -129,6 +129,37 @@ def test_atoms_that_move_and_vanish_give_the_same(bench, deep_model, device, gho
         for key in ("PotEng", "Press", "c_t[1]", "c_t[2]"):
             scale = np.abs(expected[key]).max()
             # twenty steps magnify the rounding of the first
+            assert np.abs(expected[key] - found[key]).max() < 1e-8 * scale
+
+
+# Neighbour lists of every step, centroid virials in some.
+MIXED = """velocity all create 600 7 loop geom
+neighbor 0.4 bin
+neigh_modify every 1 delay 0 check no
+fix 1 all nve
+timestep 0.0005
+compute ke all ke/atom
+compute pe all pe/atom
+compute s all centroid/stress/atom NULL virial
+compute j all heat/flux ke pe s
+thermo 3
+thermo_style custom step pe press c_j[1] c_j[2] c_j[3]
+thermo_modify format float %.15g
+run 12
+"""
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_steps_with_and_without_heat_fluxes_follow_each_other(bench, device):
+    model = export_tiny(bench.directory / "one_layer.pt", "none", n_layers=1)
+    tables = []
+    for words in ("", f"device {device}"):
+        deck = bench.deck(model, MIXED, kspace=None, style=words)
+        tables.append(bench.run(deck, bench.salt((2, 1, 1)), ranks=1).thermo)
+    for expected, found in zip(*tables, strict=True):
+        for key in ("PotEng", "Press", "c_j[1]", "c_j[2]", "c_j[3]"):
+            scale = np.abs(expected[key]).max()
+            # as above
             assert np.abs(expected[key] - found[key]).max() < 1e-8 * scale
 
 
