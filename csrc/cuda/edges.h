@@ -6,6 +6,18 @@
 
 namespace equicalc::groups {
 
+// Writes the vector between two atoms, the second one in an image, and returns its square.
+EQUICALC_BOTH double pair_vector(const double *from, const double *to, const int32_t *image,
+                                 const double *cell, double *vector) {
+    double square = 0;
+    for (int x = 0; x < 3; ++x) {
+        vector[x] = (to[x] - from[x]) +
+                    (image[0] * cell[x] + image[1] * cell[3 + x] + image[2] * cell[6 + x]);
+        square += vector[x] * vector[x];
+    }
+    return square;
+}
+
 // Of a pair: its vector, and whether it is shorter than the cutoff.
 struct PairVectors {
     static constexpr bool kWarp = false;
@@ -18,16 +30,8 @@ struct PairVectors {
 
     template <typename Group>
     EQUICALC_BOTH void operator()(int64_t e, const Group &) const {
-        const double *from = positions + 3 * receivers[e], *to = positions + 3 * senders[e];
-        const int32_t *image = shifts + 3 * e;
-        double square = 0;
-        for (int x = 0; x < 3; ++x) {
-            const double component =
-                (to[x] - from[x]) +
-                (image[0] * cell[x] + image[1] * cell[3 + x] + image[2] * cell[6 + x]);
-            vectors[3 * e + x] = component;
-            square += component * component;
-        }
+        const double square = pair_vector(positions + 3 * receivers[e], positions + 3 * senders[e],
+                                          shifts + 3 * e, cell, vectors + 3 * e);
         is_edge[e] = square < cutoff * cutoff;
     }
 };

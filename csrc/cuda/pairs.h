@@ -2,6 +2,7 @@
 // the order of receivers and with the rows of receivers and senders, and room for more.
 #pragma once
 
+#include "edges.h"
 #include "lanes.h"
 
 namespace equicalc::groups {
@@ -26,17 +27,9 @@ struct PairFlags {
             flags[pair] = flags[room + pair] = 0;
             return;
         }
-        const double *from = positions + 3 * points[pair],
-                     *to = positions + 3 * points[room + pair];
-        const int32_t *image = shifts + 3 * pair;
-        double square = 0;
-        for (int x = 0; x < 3; ++x) {
-            const double component =
-                (to[x] - from[x]) +
-                (image[0] * cell[x] + image[1] * cell[3 + x] + image[2] * cell[6 + x]);
-            vectors[3 * pair + x] = component;
-            square += component * component;
-        }
+        const double square =
+            pair_vector(positions + 3 * points[pair], positions + 3 * points[room + pair],
+                        shifts + 3 * pair, cell, vectors + 3 * pair);
         flags[pair] = flags[room + rank[pair]] = square < cutoff * cutoff ? 1 : 0;
     }
 };
