@@ -1,0 +1,118 @@
+"""What setup.py tells ninja: torch is parsed once, and what changed is compiled again."""
+
+import os
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from setuptools import Extension
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def setup():
+    """The globals of setup.py, without a build; what is set here its functions see."""
+    functions = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
+    return functions["ninja_script"].__globals__
+
+
+def test_only_files_that_include_torch_wait_for_its_precompiled_header(setup):
+    if not setup["can_precompile"]():
+        pytest.skip("c++ is not GCC")
+    script = setup["ninja_script"](setup["extensions"]())
+    rules = {line.split()[3]: line for line in script.splitlines() if ": compile " in line}
+    waiting = {Path(source).name for source, rule in rules.items() if "precompiled.h.gch" in rule}
+    # itself, through one header of ours, through two, in another directory
+    assert {"graph.cpp", "gate_op.cpp", "direct_update.cpp", "pair_init.cpp"} <= waiting
+    for kernels in ("direct_kernels_avx2.cpp", "tensor_forward.cpp", "mesh.cpp", "units.cpp"):
+        assert kernels in {Path(source).name for source in rules} - waiting
+
+
+def guarded(line: str) -> str:
+    """A header of one line, which is read once."""
+    return f"#ifndef THEIRS_H\n#define THEIRS_H\n{line}\n#endif\n"
+
+
+@pytest.fixture
+def tree(setup, tmp_path, monkeypatch):
+    """Two sources, of which one includes the header that is precompiled; the function builds."""
+    if not setup["can_precompile"]():
+        pytest.skip("c++ is not GCC")
+    for directory in ("csrc", "others", "build"):
+        (tmp_path / directory).mkdir()
+    (tmp_path / "csrc" / "ours.h").write_text("#include <theirs.h>\n")
+    (tmp_path / "csrc" / "user.cpp").write_text('#include "ours.h"\nint f() { return number; }\n')
+    (tmp_path / "csrc" / "kernel.cpp").write_text("int g() { return 0; }\n")
+    (tmp_path / "others" / "theirs.h").write_text(guarded("constexpr int number = 1;"))
+    monkeypatch.setenv("CPLUS_INCLUDE_PATH", str(tmp_path / "others"))
+    setup.update(ROOT=tmp_path, NINJA_DIR=tmp_path / "build", PRECOMPILED="theirs.h")
+    script = tmp_path / "build" / "build.ninja"
+    extension = Extension("toy.libtoy", ["csrc/user.cpp", "csrc/kernel.cpp"])
+    script.write_text(setup["ninja_script"]([extension]))
+
+    def build(*options: str) -> str:
+        """What ninja and the compiler said."""
+        targets = [str(tmp_path / "build" / "libtoy" / f"{name}.o") for name in ("user", "kernel")]
+        command = [sys.executable, "-m", "ninja", "-f", str(script), *options, *targets]
+        environment = {**os.environ, "NINJA_STATUS": ""}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return tmp_path, build
+
+
+def names_built(output: str) -> set[str]:
+    """Files that the commands in ninja's output wrote."""
+    return {Path(line.split()[-1]).name for line in output.splitlines() if " -o " in line}
+
+
+def test_a_changed_header_of_others_is_precompiled_and_used_again(tree):
+    directory, build = tree
+    first = build("-v")
+    assert names_built(first) == {"precompiled.h.gch", "user.o", "kernel.o"}
+    assert "warning" not in first
+    assert "no work to do" in build()
+    time.sleep(0.01)  # newer than what was built, also on coarse clocks
+    (directory / "others" / "theirs.h").write_text(guarded("constexpr int number = 2;"))
+    assert names_built(build("-v")) == {"precompiled.h.gch", "user.o"}
+    assert "no work to do" in build()
+
+
+def test_a_changed_header_of_ours_is_not_precompiled_again(tree):
+    directory, build = tree
+    build()
+    time.sleep(0.01)
+    (directory / "csrc" / "ours.h").write_text("#include <theirs.h>\nconstexpr int ours = 3;\n")
+    assert names_built(build("-v")) == {"user.o"}
+
+
+def test_the_compiler_reads_the_precompiled_header_instead_of_the_header(tree):
+    directory, build = tree
+    build("-v")
+    # the time of the old file, so that ninja finds nothing to do for the precompiled header
+    header = directory / "others" / "theirs.h"
+    times = header.stat()
+    header.write_text(guarded("#error read"))
+    os.utime(header, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (directory / "build" / "libtoy" / "user.o").unlink()
+    assert names_built(build("-v")) == {"user.o"}
+
+
+def test_a_precompiled_header_that_does_not_fit_is_reported_and_left_aside(tree):
+    directory, build = tree
+    build()
+    precompiled = directory / "build" / "precompiled.h.gch"
+    times = precompiled.stat()
+    precompiled.write_bytes(b"of another compiler")
+    os.utime(precompiled, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (directory / "build" / "libtoy" / "user.o").unlink()
+    output = build("-v")
+    assert names_built(output) == {"user.o"}
+    assert "[-Winvalid-pch]" in output
