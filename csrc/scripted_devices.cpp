@@ -1,6 +1,7 @@
 #include "scripted_devices.h"
 
 #include <torch/csrc/jit/api/function_impl.h>
+#include <torch/types.h>
 
 #include <set>
 

@@ -5,7 +5,7 @@
 #include "atom.h"
 #include "neigh_list.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <numeric>
