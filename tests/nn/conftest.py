@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -46,16 +47,21 @@ def host_groups() -> ctypes.CDLL:
     load_library()
     compiler = shutil.which("c++")
     assert compiler is not None, "building equicalc needed a C++ compiler; found no c++ in PATH"
+    flags = ["-std=c++20", "-O1", "-fPIC", "-shared", f"-I{CSRC}"]
+    if os.environ.get("EQUICALC_SANITIZE") == "1":  # make sanitize
+        flags += ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+        flags += ["-fno-sanitize=vptr,null,alignment,object-size,nonnull-attribute"]
     sources = [HOST_GROUPS, *sorted(CSRC.glob("*.h")), *sorted(CSRC.glob("cuda/*.h"))]
-    name = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    text = b"".join([" ".join(flags).encode(), *(source.read_bytes() for source in sources)])
+    name = hashlib.sha256(text).hexdigest()[:16]
     library = ROOT / "build" / "tests" / f"host_groups_{name}.so"
     library.parent.mkdir(parents=True, exist_ok=True)
     with (library.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
         if not library.exists():
             new = library.with_suffix(".new")
-            command = [compiler, "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{CSRC}"]
-            subprocess.run([*command, str(HOST_GROUPS), "-o", str(new)], check=True)
+            command = [compiler, *flags, str(HOST_GROUPS), "-o", str(new)]
+            subprocess.run(command, check=True, env={**os.environ, "LD_PRELOAD": ""})
             new.replace(library)
     return ctypes.CDLL(str(library))
 
