@@ -104,11 +104,14 @@ SANITIZED_TESTS := tests/csrc tests/nn tests/electrostatics tests/calculator
 sanitize: setup
 	EQUICALC_SANITIZE=1 EQUICALC_CUDA=0 $(BIN)/python setup.py -q build \
 		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	rm -f $(SANITIZED)/report.*
 	export OMP_NUM_THREADS=2 PYTHONPATH=$(SANITIZED)/lib EQUICALC_SANITIZE=1; \
-	export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1; \
+	export ASAN_OPTIONS=detect_leaks=0:log_path=$(SANITIZED)/report; \
+	export UBSAN_OPTIONS=print_stacktrace=1:log_path=$(SANITIZED)/report; \
 	export LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)"; \
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not lammps and not cuda" $(SANITIZED_TESTS) \
-		--ignore=tests/csrc/test_cuda_sources.py
+		--ignore=tests/csrc/test_cuda_sources.py \
+		--max-worker-restart=4 || { head -n 40 $(SANITIZED)/report.*; exit 1; }
 	@echo "make sanitize: nothing found in csrc. Not checked: torch, the LAMMPS plugin, kernels that" \
 		"this processor does not use."
 
