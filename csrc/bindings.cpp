@@ -200,14 +200,20 @@ void bind_graph(py::module_ &module) {
     module.def(
         "scatter_edges",
         [](const torch::Tensor &edge_index, const torch::Tensor &edge_vectors,
-           const torch::Tensor &edge_gradients, int64_t n_local, int64_t n_total) {
-            EdgeForces result =
-                scatter_edges({edge_index, edge_vectors}, edge_gradients, n_local, n_total);
+           const torch::Tensor &edge_gradients, int64_t n_local, int64_t n_total,
+           bool with_atom_virials) {
+            EdgeForces result = EdgeScatter().sum({edge_index, edge_vectors}, edge_gradients,
+                                                  n_local, n_total, with_atom_virials);
+            std::optional<torch::Tensor> atom_virials;
+            if (with_atom_virials) {
+                atom_virials = std::move(result.atom_virials);
+            }
             return std::make_tuple(std::move(result.forces), std::move(result.virial),
-                                   std::move(result.atom_virials));
+                                   std::move(atom_virials));
         },
         py::arg("edge_index"), py::arg("edge_vectors"), py::arg("edge_gradients"),
-        py::arg("n_local"), py::arg("n_total"), py::call_guard<py::gil_scoped_release>());
+        py::arg("n_local"), py::arg("n_total"), py::arg("with_atom_virials") = true,
+        py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace

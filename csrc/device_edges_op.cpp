@@ -1,4 +1,4 @@
-// equicalc::edges_within and equicalc::edge_forces: what select_edges and scatter_edges of
+// equicalc::edges_within and equicalc::edge_forces: what select_edges and EdgeScatter of
 // graph.cpp are on the CPU, for graphs that stay on the device.
 #include <tuple>
 

@@ -108,6 +108,36 @@ EQUICALC_INLINE void radial_values(const EdgeLayout &layout, const RadialTable<T
     }
 }
 
+// Lengths and directions of kLanes edges; lanes beyond `count` repeat the first.
+template <typename T>
+struct Directions {
+    static constexpr int kLanes = Register<T>::kLanes;
+    double distance[kLanes], inverse[kLanes];
+    T unit[3][kLanes];
+
+    EQUICALC_INLINE Directions(const EdgeList &edges, int64_t first, int count) {
+        double r[3][kLanes];
+        for (int k = 0; k < kLanes; ++k) {
+            const double *from = edges.vectors + 3 * edges[first + (k < count ? k : 0)];
+            for (int axis = 0; axis < 3; ++axis) {
+                r[axis][k] = from[axis];
+            }
+        }
+        for (int k = 0; k < kLanes; ++k) {
+            distance[k] =
+                __builtin_sqrt(r[0][k] * r[0][k] + r[1][k] * r[1][k] + r[2][k] * r[2][k]);
+        }
+        for (int k = 0; k < kLanes; ++k) {
+            inverse[k] = 1.0 / distance[k];
+        }
+        for (int axis = 0; axis < 3; ++axis) {
+            for (int k = 0; k < kLanes; ++k) {
+                unit[axis][k] = T(r[axis][k] * inverse[k]);
+            }
+        }
+    }
+};
+
 template <typename T>
 void edge_records(const EdgeLayout &layout, const RadialTable<T> &table, const EdgeList &edges,
                   T *records) {
@@ -115,20 +145,19 @@ void edge_records(const EdgeLayout &layout, const RadialTable<T> &table, const E
     const int64_t width = layout.width(), n_components = (layout.l_max + 1) * (layout.l_max + 1);
     for (int64_t first = 0; first < edges.count; first += kLanes) {
         const int count = int(edges.count - first < kLanes ? edges.count - first : kLanes);
-        T unit[3][kLanes] = {}, lanes[kLanes];
+        const Directions<T> lines(edges, first, count);
+        T lanes[kLanes];
         for (int k = 0; k < count; ++k) {
-            const double *r = edges.vectors + 3 * edges[first + k];
-            const double distance = __builtin_sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2]);
             T *record = records + (first + k) * width;
             for (int axis = 0; axis < 3; ++axis) {
-                unit[axis][k] = record[EdgeLayout::kUnit + axis] = T(r[axis] / distance);
+                record[EdgeLayout::kUnit + axis] = lines.unit[axis][k];
             }
-            record[EdgeLayout::kInverse] = T(1.0 / distance);
-            radial_values(layout, table, distance, record);
+            record[EdgeLayout::kInverse] = T(lines.inverse[k]);
+            radial_values(layout, table, lines.distance[k], record);
         }
         Register<T> y[16];
-        harmonics(layout.l_max, Register<T>::load(unit[0]), Register<T>::load(unit[1]),
-                  Register<T>::load(unit[2]), y);
+        harmonics(layout.l_max, Register<T>::load(lines.unit[0]), Register<T>::load(lines.unit[1]),
+                  Register<T>::load(lines.unit[2]), y);
         for (int64_t m = 0; m < n_components; ++m) {
             y[m].store(lanes);
             for (int k = 0; k < count; ++k) {

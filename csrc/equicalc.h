@@ -217,10 +217,7 @@ struct EdgeForces {
 };
 
 // Forces and virials from dE/d(edge vectors): F_i += g, F_j -= g for edge i <- j with gradient g.
-EdgeForces scatter_edges(const Edges &edges, const torch::Tensor &edge_gradients, int64_t n_local,
-                         int64_t n_total);
-
-// The same with memory that is kept from call to call, for long runs.
+// Memory is kept from call to call, for long runs.
 class EdgeScatter {
   public:
     // Without atom virials these are undefined in the result.

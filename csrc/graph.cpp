@@ -11,6 +11,7 @@ namespace {
 
 // Work is split into blocks of fixed size, so results never depend on the number of threads.
 constexpr int64_t kBlock = 16384;
+constexpr const char *kOutOfRange = "an edge names an atom out of range";
 
 void require(bool holds, const char *text) {
     if (!holds) {
@@ -56,29 +57,30 @@ void add_edges(const Index *receivers, const Index *senders, const torch::Tensor
     if (of_atoms != nullptr) {
         std::fill_n(of_atoms, 9 * n_local, 0.0);
     }
-    double of_receiver[9] = {};
-    const auto add_virial = [&](int64_t receiver) {
-        for (int64_t k = 0; k < 9; ++k) {
-            total[k] += of_receiver[k];
-            if (of_atoms != nullptr) {
-                of_atoms[9 * receiver + k] += of_receiver[k];
+    const int64_t count = vectors.size(0);
+    for (int64_t e = 0; e < count;) {
+        const int64_t i = receivers[e];
+        require(i >= 0 && i < n_local, kOutOfRange);
+        double pull[3] = {}, stress[9] = {};  // of all edges of this receiver
+        for (; e < count && receivers[e] == i; ++e) {
+            const int64_t j = senders[e];
+            require(j >= 0 && j < n_total, kOutOfRange);
+            for (int64_t x = 0; x < 3; ++x) {
+                pull[x] += g[3 * e + x];
+                force[3 * j + x] -= g[3 * e + x];
+                for (int64_t y = 0; y < 3; ++y) {
+                    stress[3 * x + y] -= r[3 * e + x] * g[3 * e + y];
+                }
             }
-            of_receiver[k] = 0.0;
         }
-    };
-    for (int64_t e = 0; e < vectors.size(0); ++e) {
-        const int64_t i = receivers[e], j = senders[e];
-        require(i >= 0 && i < n_local && j >= 0 && j < n_total,
-                "an edge names an atom out of range");
         for (int64_t x = 0; x < 3; ++x) {
-            force[3 * i + x] += g[3 * e + x];
-            force[3 * j + x] -= g[3 * e + x];
-            for (int64_t y = 0; y < 3; ++y) {
-                of_receiver[3 * x + y] -= r[3 * e + x] * g[3 * e + y];
-            }
+            force[3 * i + x] += pull[x];
         }
-        if (e + 1 == vectors.size(0) || receivers[e + 1] != i) {
-            add_virial(i);
+        for (int64_t k = 0; k < 9; ++k) {
+            total[k] += stress[k];
+            if (of_atoms != nullptr) {
+                of_atoms[9 * i + k] += stress[k];
+            }
         }
     }
 }
@@ -105,23 +107,23 @@ Edges select_edges(const torch::Tensor &positions, const torch::Tensor &cell,
                     {}};
     std::copy_n(box.data_ptr<double>(), 9, list.cell.begin());
 
-    // Pass 1: vectors and the number of edges to keep per block. Pass 2: copy to their places.
+    // Pass 1: vectors, and which of a block to keep. Pass 2: copy these to their places.
     const int64_t n_blocks = (count + kBlock - 1) / kBlock;
     std::vector<double> vectors(static_cast<size_t>(3 * count));
-    std::vector<char> keep(static_cast<size_t>(count));
+    std::vector<int64_t> kept(static_cast<size_t>(count));
     std::vector<int64_t> offsets(static_cast<size_t>(n_blocks) + 1, 0);
     const double cutoff2 = cutoff * cutoff;
     at::parallel_for(0, n_blocks, 1, [&](int64_t first, int64_t last) {
         for (int64_t block = first; block < last; ++block) {
-            int64_t kept = 0;
+            int64_t *to = kept.data() + block * kBlock;
+            int64_t n_kept = 0;
             for (int64_t e = block * kBlock; e < std::min(count, (block + 1) * kBlock); ++e) {
                 const std::array<double, 3> r = list.vector(e);
                 std::copy(r.begin(), r.end(), vectors.begin() + 3 * e);
-                const bool inside = r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < cutoff2;
-                keep[static_cast<size_t>(e)] = inside ? 1 : 0;
-                kept += inside ? 1 : 0;
+                to[n_kept] = e;  // written over by the next one if this is too long
+                n_kept += r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < cutoff2 ? 1 : 0;
             }
-            offsets[static_cast<size_t>(block) + 1] = kept;
+            offsets[static_cast<size_t>(block) + 1] = n_kept;
         }
     });
     for (size_t block = 0; block < static_cast<size_t>(n_blocks); ++block) {
@@ -130,28 +132,21 @@ Edges select_edges(const torch::Tensor &positions, const torch::Tensor &cell,
     const int64_t n_edges = offsets.back();
     Edges edges{torch::empty({2, n_edges}, torch::kInt64),
                 torch::empty({n_edges, 3}, torch::kFloat64)};
-    int64_t *out_index = edges.index.data_ptr<int64_t>();
+    int64_t *receivers = edges.index.data_ptr<int64_t>(), *senders = receivers + n_edges;
     double *out_vectors = edges.vectors.data_ptr<double>();
     at::parallel_for(0, n_blocks, 1, [&](int64_t first, int64_t last) {
         for (int64_t block = first; block < last; ++block) {
-            int64_t to = offsets[static_cast<size_t>(block)];
-            for (int64_t e = block * kBlock; e < std::min(count, (block + 1) * kBlock); ++e) {
-                if (keep[static_cast<size_t>(e)] == 0) {
-                    continue;
-                }
-                out_index[to] = list.receivers[e];
-                out_index[n_edges + to] = list.senders[e];
-                std::copy_n(vectors.begin() + 3 * e, 3, out_vectors + 3 * to);
-                ++to;
+            const int64_t *from = kept.data() + block * kBlock;
+            const int64_t begin = offsets[static_cast<size_t>(block)];
+            for (int64_t k = begin; k < offsets[static_cast<size_t>(block) + 1]; ++k) {
+                const int64_t e = from[k - begin];
+                receivers[k] = list.receivers[e];
+                senders[k] = list.senders[e];
+                std::copy_n(vectors.data() + 3 * e, 3, out_vectors + 3 * k);
             }
         }
     });
     return edges;
-}
-
-EdgeForces scatter_edges(const Edges &edges, const torch::Tensor &edge_gradients, int64_t n_local,
-                         int64_t n_total) {
-    return EdgeScatter().sum(edges, edge_gradients, n_local, n_total, true);
 }
 
 EdgeForces EdgeScatter::sum(const Edges &edges, const torch::Tensor &edge_gradients,

@@ -81,8 +81,13 @@ def select_edges(
     positions: Tensor, cell: Tensor, candidates: Tensor, shifts: Tensor, cutoff: float
 ) -> tuple[Tensor, Tensor]: ...
 def scatter_edges(
-    edge_index: Tensor, edge_vectors: Tensor, edge_gradients: Tensor, n_local: int, n_total: int
-) -> tuple[Tensor, Tensor, Tensor]: ...
+    edge_index: Tensor,
+    edge_vectors: Tensor,
+    edge_gradients: Tensor,
+    n_local: int,
+    n_total: int,
+    with_atom_virials: bool = True,
+) -> tuple[Tensor, Tensor, Tensor | None]: ...
 def coulomb_bulk(
     charges: Array,
     positions: Array,

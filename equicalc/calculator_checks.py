@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Set
 from typing import Any
 
@@ -13,9 +12,10 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from equicalc.calculator_structure import volume_of
 from equicalc.dispersion import D3
 from equicalc.electrostatics.solver import METHODS
-from equicalc.errors import ConfigError, DataError, SelfCheckError
+from equicalc.errors import ConfigError, SelfCheckError
 from equicalc.response import ChargeModel
 
 # How far this machine may be from the numbers stored in the file, relative to the largest of them
@@ -144,27 +144,6 @@ def check_properties(
             "Born effective charges need fixed or transferred charges (or predicted ones "
             f"without periodic directions); found pbc = {pbc} and charge_model: {kind}"
         )
-
-
-def volume_of(atoms: Atoms) -> float:
-    """Return the volume of the cell, angstrom^3."""
-    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = atoms.cell.array.tolist()
-    across = (by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx)
-    return abs(ax * across[0] + ay * across[1] + az * across[2])
-
-
-def total_charge_of(atoms: Atoms) -> float:
-    """Return the total charge that a structure states, e; DataError when it is not a number."""
-    value = atoms.info.get("charge", 0.0)
-    try:
-        charge = float(value)
-    except (TypeError, ValueError):
-        charge = float("nan")
-    if not math.isfinite(charge):
-        raise DataError(
-            f'found atoms.info["charge"] = {value!r}, expected the total charge as a number in e'
-        )
-    return charge
 
 
 def check_parameters(parameters: dict[str, Any]) -> None:

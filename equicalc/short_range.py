@@ -65,18 +65,19 @@ class OnHost:
 
     def forces(self, gradient: torch.Tensor | None, with_atom_virials: bool) -> Forces:
         """See `ShortRange`."""
-        forces, virial, atom_virials = self._summed(self._evaluator.backward(gradient))
-        return forces, virial, atom_virials if with_atom_virials else None
+        return self._summed(self._evaluator.backward(gradient), with_atom_virials)
 
     def variable_forces(self, gradient: torch.Tensor) -> Array:
         """See `ShortRange`."""
-        return self._summed(self._evaluator.variable_gradient(gradient))[0]
+        return self._summed(self._evaluator.variable_gradient(gradient), False)[0]
 
-    def _summed(self, gradients: torch.Tensor) -> tuple[Array, Array, Array]:
+    def _summed(self, gradients: torch.Tensor, with_atom_virials: bool) -> Forces:
         n = self._n_atoms
-        found = self._core.scatter_edges(*self._edges, gradients, n, n)
-        forces, virial, atom_virials = (tensor.numpy() for tensor in found)
-        return forces, virial, atom_virials
+        forces, virial, atom_virials = self._core.scatter_edges(
+            *self._edges, gradients, n, n, with_atom_virials
+        )
+        shares = None if atom_virials is None else atom_virials.numpy()
+        return forces.numpy(), virial.numpy(), shares
 
 
 class OnDevice:

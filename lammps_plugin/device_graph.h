@@ -36,7 +36,7 @@ class DeviceGraph : protected LAMMPS_NS::Pointers {
     // The edges shorter than the cutoff at the present positions.
     equicalc::Graph build();
     int64_t n_edges() const { return kept_.defined() ? kept_.size(0) : 0; }
-    // As equicalc::scatter_edges of the last graph; results on the host.
+    // As equicalc::EdgeScatter of the last graph; results on the host.
     equicalc::EdgeForces sum(const equicalc::Graph &graph, const torch::Tensor &edge_gradients,
                              bool with_atom_virials) const;
     // As Contacts::closest.

@@ -64,6 +64,36 @@ def test_changing_the_total_charge_changes_the_results(calculator):
     assert atoms.get_potential_energy() == pytest.approx(neutral, abs=EXACT)
 
 
+def test_structure_of_the_calculator_is_the_one_that_was_calculated(calculator):
+    atoms = crystal()
+    atoms.calc = calculator
+    atoms.get_potential_energy()
+    atoms.positions[0] += 0.01
+    atoms.set_cell(atoms.cell[:] * 1.01)
+    atoms.info["charge"] = 0.5
+    assert calculator.atoms.positions[0, 0] != atoms.positions[0, 0]
+    atoms.get_potential_energy()
+    assert calculator.atoms is not atoms
+    assert calculator.atoms == atoms
+    assert calculator.atoms.info == {"charge": 0.5}
+    atoms.set_pbc(False)
+    atoms.get_potential_energy()
+    assert calculator.atoms == atoms
+
+
+def test_copies_of_a_calculator_do_not_see_its_later_structures(calculator):
+    atoms = crystal()
+    atoms.calc = calculator
+    before = atoms.get_potential_energy()
+    other = copy.copy(calculator)
+    atoms.positions[0] += 0.1
+    moved = atoms.get_potential_energy()
+    assert abs(moved - before) > 1e-4
+    assert other.get_potential_energy(crystal()) == pytest.approx(before, abs=EXACT)
+    assert other.get_potential_energy(atoms) == pytest.approx(moved, abs=EXACT)
+    assert calculator.get_potential_energy(crystal()) == pytest.approx(before, abs=EXACT)
+
+
 def test_results_are_kept_until_something_changes(calculator, monkeypatch):
     atoms = crystal()
     atoms.calc = calculator
