@@ -124,8 +124,7 @@ struct Directions {
             }
         }
         for (int k = 0; k < kLanes; ++k) {
-            distance[k] =
-                __builtin_sqrt(r[0][k] * r[0][k] + r[1][k] * r[1][k] + r[2][k] * r[2][k]);
+            distance[k] = __builtin_sqrt(r[0][k] * r[0][k] + r[1][k] * r[1][k] + r[2][k] * r[2][k]);
         }
         for (int k = 0; k < kLanes; ++k) {
             inverse[k] = 1.0 / distance[k];
