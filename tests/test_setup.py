@@ -47,13 +47,13 @@ def test_a_build_with_checks_leaves_the_other_alone(setup, monkeypatch):
     assert str(setup["NINJA_DIR"]) not in script
     lines = script.splitlines()
     assert "-fsanitize=address,undefined" in next(x for x in lines if x.startswith("flags = "))
-    # the kernels of other processors, and nothing else, go without
+    # the kernels of other processors go without, and one file that takes too long
     options = {Path(a.split()[3]).name: b for a, b in pairwise(lines) if ": compile " in a}
     without = {name for name, extra in options.items() if "-fno-sanitize=all" in extra}
     kernels = {name for name in options if name.startswith("direct_kernels_")}
     assert len(kernels) == 3
-    assert without < kernels
-    assert len(without) == 2
+    assert len(without & kernels) == 2
+    assert without - kernels == {"tensor_backward.cpp"}
 
 
 def guarded(line: str) -> str:
