@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="nakcl", help="model file or shipped name")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--guess", type=float, default=1050.0, help="K")
+    parser.add_argument("--guess", type=float, default=900.0, help="K")
     parser.add_argument("--steps", type=int, default=40_000, help="at constant enthalpy, 2 fs each")
     options = parser.parse_args()
     story = Story("06_melting_point", 2)
