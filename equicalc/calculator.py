@@ -16,6 +16,7 @@ from ase.calculators.calculator import (
     all_changes,
 )
 from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from equicalc.calculator_checks import (
     SELF_CHECK_KSPACE_ACCURACY,
@@ -25,10 +26,8 @@ from equicalc.calculator_checks import (
     stored_structure,
 )
 from equicalc.calculator_structure import (
-    copy_of,
     periodic_projection,
     total_charge_of,
-    voigt,
     volume_of,
 )
 from equicalc.committee import check_members, mean_results, names_of
@@ -131,7 +130,6 @@ class EquiCalculator(Calculator):
 
     atoms: Atoms | None
     results: dict[str, Any]
-    _copied: Atoms | None = None
 
     def __init__(self, model: str | Path | Sequence[str | Path], **parameters: Any) -> None:
         names = names_of(model)
@@ -209,10 +207,8 @@ class EquiCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled objects cannot be copied: a copy loads the file again.
-        private = {"_info", "_network", "_charge_model", "_dispersion", "_copied"}
-        state = {key: value for key, value in self.__dict__.items() if key not in private}
-        # this one's structure moves with it, see copy_of
-        return state | {"atoms": None if self.atoms is None else self.atoms.copy()}
+        private = {"_info", "_network", "_charge_model", "_dispersion"}
+        return {key: value for key, value in self.__dict__.items() if key not in private}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -270,8 +266,8 @@ class EquiCalculator(Calculator):
             structure, wanted, self._info.name, self._charge_model, self._field, self._dispersion
         )
         self._charge_model.check_field(self._field, structure.pbc, structure.cell[:])
-        if atoms is not None:
-            self.atoms = self._copied = copy_of(atoms, self._copied)
+        if atoms is not None:  # as ASE's method does, which also looks for a directory of files
+            self.atoms = atoms.copy()
         if self._members:
             for member in self._members:
                 member.calculate(self.atoms, properties, system_changes)
@@ -355,9 +351,9 @@ class EquiCalculator(Calculator):
             if not all(pbc):
                 in_plane = periodic_projection(atoms)
                 virial = in_plane @ virial @ in_plane
-            results["stress"] = voigt(virial) / -volume
+            results["stress"] = full_3x3_to_voigt_6_stress(virial) / -volume
             if atom_virials is not None and all(pbc):
-                results["stresses"] = voigt(atom_virials) / -volume
+                results["stresses"] = full_3x3_to_voigt_6_stress(atom_virials) / -volume
         return results
 
     def _add_charged(self, results: dict[str, Any], charged: Charged, atoms: Atoms) -> None:
