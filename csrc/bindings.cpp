@@ -4,6 +4,7 @@
 #include "device_steps.h"
 #include "equicalc.h"
 #include "ewald_bindings.h"
+#include "mesh_bindings.h"
 
 namespace py = pybind11;
 
@@ -228,4 +229,5 @@ PYBIND11_MODULE(_core, module) {
     equicalc::bind_device_steps(module);
     equicalc::bind_graph(module);
     bind_ewald(module);
+    bind_mesh_solver(module);
 }

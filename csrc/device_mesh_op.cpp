@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/mesh.h"
+#include "device_mesh.h"
 #include "fused_ops.h"
 #include "mesh.h"
 
@@ -159,6 +160,8 @@ Tensor sum_on_mesh(const Atoms &atoms, const groups::WaveGrid &waves, int64_t or
     return results;
 }
 
+}  // namespace
+
 // Forces [n, 3] and potentials [n] of atoms (eV, angstrom, e), then energy and moments of h of the
 // sum over waves (see WaveSums; without prefactors): [4 n + 7]. `members`: which of the `sigmas`
 // is an atom's, empty where there is one; `largest`: no charge is larger.
@@ -213,8 +216,6 @@ Tensor mesh_windows(at::IntArrayRef points, int64_t order) {
     return torch::stack(
         {torch::tensor(all[0], torch::kFloat64), torch::tensor(all[1], torch::kFloat64)});
 }
-
-}  // namespace
 
 TORCH_LIBRARY_FRAGMENT(equicalc, library) {
     library.def(

@@ -151,8 +151,13 @@ CoulombMesh<Real>::CoulombMesh(const double *cell, const int *points, int order,
       options_(with_threads(options)),
       widths_(sigmas),
       filter_(cell, checked(points, order), order, std::move(sigmas), options_) {
-    std::copy(cell, cell + 9, cell_);
     std::copy(points, points + 3, points_);
+}
+
+template <class Real>
+void CoulombMesh<Real>::set_cell(const double *cell) {
+    reciprocal_ = make_reciprocal(cell);
+    filter_.set_cell(cell);
 }
 
 template <class Real>
@@ -276,7 +281,16 @@ void CoulombMesh<Real>::convolve(std::complex<Real> *spectra) {
 
 template <class Real>
 CoulombSum CoulombMesh<Real>::gather(const Real *mesh) const {
-    CoulombSum result = empty_sum(charges_.size(), options_);
+    CoulombSum result;
+    gather(mesh, 0, charges_.size(), result);
+    return result;
+}
+
+template <class Real>
+void CoulombMesh<Real>::gather(const Real *mesh, std::size_t first, std::size_t last,
+                               CoulombSum &result) const {
+    result.potentials.assign(charges_.size(), 0.0);
+    result.forces.assign(3 * charges_.size(), 0.0);
     result.energy = energy_;
     std::copy(virial_, virial_ + 9, result.virial);
     const double scale = 4.0 * kPi * kCoulomb / reciprocal_.volume;
@@ -285,6 +299,9 @@ CoulombSum CoulombMesh<Real>::gather(const Real *mesh) const {
 #pragma omp parallel for num_threads(options_.threads) schedule(static)
     for (std::int64_t at = 0; at < count; ++at) {
         const std::size_t i = bins_[at];  // neighbours on the mesh follow each other
+        if (i < first || i >= last) {
+            continue;
+        }
         double found[4];
         read_atom(mesh + groups_.member[i] * size, points_, order_, &base_[3 * i],
                   &weights_[3 * kWidth * i], &slopes_[3 * kWidth * i], found);
@@ -300,7 +317,6 @@ CoulombSum CoulombMesh<Real>::gather(const Real *mesh) const {
     }
     add_self_and_background(charges_.size(), charges_.data(), sigmas_.data(), reciprocal_.volume,
                             options_, result);
-    return result;
 }
 
 template class CoulombMesh<float>;

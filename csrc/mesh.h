@@ -38,6 +38,9 @@ class CoulombMesh {
     CoulombMesh(const double *cell, const int *points, int order, std::vector<double> sigmas,
                 const CoulombOptions &options);
 
+    // Another cell of the same number of points, before the next set_charges.
+    void set_cell(const double *cell);
+
     // The charges of the next calls, with widths of the constructor.
     void set_charges(const Charges &atoms);
 
@@ -53,13 +56,15 @@ class CoulombMesh {
     // From the meshes of the potentials (inverse transforms without normalisation) to the results;
     // no virials per atom.
     CoulombSum gather(const Real *mesh) const;
+    // The same where `result` keeps its memory, and forces and potentials of the atoms from `first`
+    // up to `last` alone; those of others are of no meaning.
+    void gather(const Real *mesh, std::size_t first, std::size_t last, CoulombSum &result) const;
 
   private:
     template <int Order>
     void make_splines(const double *positions);
     void sort_into_bins();
 
-    double cell_[9];
     int points_[3];
     int order_;
     Reciprocal reciprocal_;

@@ -67,32 +67,55 @@ void make_window(int n, int order, std::vector<double> &influence, std::vector<d
     }
 }
 
+void add_moments(const double *moments, const Reciprocal &reciprocal, double &energy,
+                 double *virial) {
+    const double *m = moments, prefactor = 2.0 * kPi * kCoulomb / reciprocal.volume;
+    const double full[3][3] = {{m[1], m[6], m[5]}, {m[6], m[2], m[4]}, {m[5], m[4], m[3]}};
+    energy += prefactor * m[0];
+    for (int x = 0; x < 3; ++x) {
+        virial[4 * x] += prefactor * m[0];
+        for (int y = 0; y < 3; ++y) {
+            double sum = 0.0;
+            for (int a = 0; a < 3; ++a) {
+                for (int b = 0; b < 3; ++b) {
+                    sum += reciprocal.inverse[x][a] * full[a][b] * reciprocal.inverse[y][b];
+                }
+            }
+            virial[3 * x + y] += 8.0 * kPi * kPi * prefactor * sum;
+        }
+    }
+}
+
 template <class Real>
 MeshFilter<Real>::MeshFilter(const double *cell, const int *points, int order,
                              std::vector<double> sigmas, const CoulombOptions &options)
     : order_(order), threads_(options.threads), options_(options), sigmas_(std::move(sigmas)) {
-    const Reciprocal reciprocal = make_reciprocal(cell);
-    prefactor_ = 2.0 * kPi * kCoulomb / reciprocal.volume;
     for (int a = 0; a < 3; ++a) {
         points_[a] = points[a];
-        std::copy(reciprocal.inverse[a], reciprocal.inverse[a] + 3, inverse_[a]);
         make_window(points[a], order, influence_[a], kept_[a]);
     }
     value_.resize(points_of_spectrum());
     slope_.resize(points_of_spectrum());
     damping_.resize(sigmas_.size() > 1 ? sigmas_.size() * points_of_spectrum() : 0);
+    set_cell(cell);
+}
+
+template <class Real>
+void MeshFilter<Real>::set_cell(const double *cell) {
+    reciprocal_ = make_reciprocal(cell);
+    const double prefactor = 2.0 * kPi * kCoulomb / reciprocal_.volume;
     // Per plane, added up in order afterwards: independent of the number of threads.
     std::vector<std::vector<Self>> planes(points_[0], std::vector<Self>(sigmas_.size()));
 #pragma omp parallel for num_threads(threads_) schedule(dynamic, 1)
     for (int x = 0; x < points_[0]; ++x) {
         fill_plane(x, planes[x]);
     }
-    selves_.resize(sigmas_.size());
+    selves_.assign(sigmas_.size(), Self());
     for (std::size_t g = 0; g < sigmas_.size(); ++g) {
         for (const auto &plane : planes) {
-            selves_[g].potential += 2.0 * prefactor_ * plane[g].potential;
+            selves_[g].potential += 2.0 * prefactor * plane[g].potential;
             for (int c = 0; c < 9; ++c) {
-                selves_[g].virial[c] += 2.0 * prefactor_ * plane[g].virial[c];
+                selves_[g].virial[c] += 2.0 * prefactor * plane[g].virial[c];
             }
         }
         for (int x = 0; x < 3; ++x) {
@@ -116,12 +139,13 @@ void MeshFilter<Real>::fill_plane(int x, std::vector<Self> &selves) {
             const std::size_t at = (static_cast<std::size_t>(x) * ny + y) * half + z;
             double k[3], k_sq = 0.0;
             for (int a = 0; a < 3; ++a) {
-                const double *b = inverse_[a];
+                const double *b = reciprocal_.inverse[a];
                 k[a] = 2.0 * kPi * (hx * b[0] + hy * b[1] + z * b[2]);
                 k_sq += k[a] * k[a];
             }
             const Weight weight = wave_weight(k_sq, options_);
             if (weight.value == 0.0) {
+                value_[at] = slope_[at] = Real(0);
                 continue;
             }
             const double f = influence_[0][x] * influence_[1][y] * influence_[2][z];
@@ -234,20 +258,7 @@ void MeshFilter<Real>::apply(std::complex<Real> *spectra, const std::vector<doub
             m[c] += planes[7 * x + c];
         }
     }
-    const double full[3][3] = {{m[1], m[6], m[5]}, {m[6], m[2], m[4]}, {m[5], m[4], m[3]}};
-    energy += prefactor_ * m[0];
-    for (int x = 0; x < 3; ++x) {
-        virial[4 * x] += prefactor_ * m[0];
-        for (int y = 0; y < 3; ++y) {
-            double sum = 0.0;
-            for (int a = 0; a < 3; ++a) {
-                for (int b = 0; b < 3; ++b) {
-                    sum += inverse_[x][a] * full[a][b] * inverse_[y][b];
-                }
-            }
-            virial[3 * x + y] += 8.0 * kPi * kPi * prefactor_ * sum;
-        }
-    }
+    add_moments(m, reciprocal_, energy, virial);
     for (std::size_t g = 0; g < sigmas_.size(); ++g) {
         energy += 0.5 * squares[g] * selves_[g].potential;
         for (int c = 0; c < 9; ++c) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ewald.h"
+#include "waves.h"
 
 namespace equicalc {
 
@@ -28,6 +29,11 @@ inline void spline_values(double t, int order, double *values) {
 // series of the spline of twice the order at the integers.
 void make_window(int n, int order, std::vector<double> &influence, std::vector<double> &kept);
 
+// Energy (eV) and virial [3][3] of the sum over waves: prefactor 2 pi k_e / V times its energy, and
+// from that and the moments 11, 22, 33, 23, 13, 12 of h over its stress (7 numbers).
+void add_moments(const double *moments, const Reciprocal &reciprocal, double &energy,
+                 double *virial);
+
 // Tables of one mesh, made once for a cell; formulas in mesh.h. Real is the type of the spectra.
 template <class Real>
 class MeshFilter {
@@ -35,6 +41,9 @@ class MeshFilter {
     // `sigmas`: the different widths, each with a mesh of its own.
     MeshFilter(const double *cell, const int *points, int order, std::vector<double> sigmas,
                const CoulombOptions &options);
+
+    // Another cell of the same number of points.
+    void set_cell(const double *cell);
 
     std::size_t points_of_spectrum() const;  // of one width, [n0][n1][n2 / 2 + 1]
 
@@ -61,7 +70,7 @@ class MeshFilter {
     void add_row(int x, int y, const RowSums &sums, double *moments) const;
 
     int points_[3], order_, threads_;
-    double inverse_[3][3], prefactor_;
+    Reciprocal reciprocal_;
     CoulombOptions options_;
     std::vector<double> sigmas_;
     std::vector<double> influence_[3], kept_[3];

@@ -34,8 +34,10 @@ WidthGroups group_by_width(std::size_t n, const double *sigmas) {
     groups.order.resize(n);
     groups.member.resize(n);
     std::iota(groups.order.begin(), groups.order.end(), std::size_t{0});
-    std::stable_sort(groups.order.begin(), groups.order.end(),
-                     [&](std::size_t i, std::size_t j) { return sigmas[i] < sigmas[j]; });
+    if (!std::all_of(sigmas, sigmas + n, [&](double sigma) { return sigma == sigmas[0]; })) {
+        std::stable_sort(groups.order.begin(), groups.order.end(),
+                         [&](std::size_t i, std::size_t j) { return sigmas[i] < sigmas[j]; });
+    }
     for (std::size_t at = 0; at < n; ++at) {
         const std::size_t i = groups.order[at];
         if (at == 0 || sigmas[i] != groups.sigma.back()) {

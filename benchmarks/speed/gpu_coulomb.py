@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.speed.common import markdown_table, write_text
 from benchmarks.speed.network import export, salt
-from equicalc import EquiCalculator
+from equicalc import EquiCalculator, _core
 from equicalc.electrostatics import device_mesh, lattice, mesh, solve
 
 ACCURACIES = (1e-4, 1e-5, 1e-6)
@@ -61,7 +61,7 @@ def measure_mesh(side: int, accuracy: float, single: bool) -> dict[str, Any]:
     order, spacing = mesh.choose_spline(sigmas, accuracy, "cuda")
     first = mesh.blended_meshes(cell, order, spacing)[0]
     sent = device_mesh.send(charges, positions, sigmas, (1.0,), "cuda")
-    edge = lattice.wave_range(sigmas, max(mesh.WAVES * accuracy, mesh.MOST_WAVES))
+    edge = lattice.wave_range(sigmas, _core.mesh_wave_accuracy(accuracy))
 
     def alone() -> torch.Tensor:
         return device_mesh.wave_sum(sent, first.cell, first.points, order, (1.0,), edge, single)

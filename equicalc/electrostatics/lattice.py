@@ -15,12 +15,12 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
+from equicalc.core import load_library
+
+_core = load_library()
+
 # Three periodicity flags, one for each cell vector.
 Flags = Sequence[bool] | npt.NDArray[np.bool_]
-
-# Width of the smooth edge of the k-space sum in units of 1/sigma. It lies outside the sphere that
-# the accuracy asks for, so it costs k-vectors (20 % at 1e-6) and never accuracy.
-TAPER_WIDTH = 0.25
 
 # A cell is taken as degenerate when its volume is this small a part of |a||b||c|.
 DEGENERATE_VOLUME = 1e-10
@@ -104,11 +104,8 @@ def taper_range(accuracy: float) -> tuple[float, float]:
     """
     if not 1e-15 <= accuracy <= 0.1:
         raise ValueError(f"accuracy must lie between 1e-15 and 0.1; found {accuracy!r}")
-    low, high = 0.0, 6.0  # erfc(6) = 2e-17
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if math.erfc(middle) > accuracy else (low, middle)
-    return high, high + TAPER_WIDTH
+    edge: tuple[float, float] = _core.taper_range(accuracy)
+    return edge
 
 
 def wave_range(sigmas: npt.NDArray[np.float64], accuracy: float) -> tuple[float, float]:

@@ -21,54 +21,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from equicalc.core import load_library
 from equicalc.electrostatics import device_mesh, lattice
 
-# Mesh spacing in units of sigma at which the rms force error is 5 eV/A times the accuracy, for
-# random unit charges of sigma = 1 A, 0.05 per A^3, in cubic and triclinic cells; measured against
-# the exact sum (in rock salt with displaced atoms the error is a sixth of that). Key: order of the
-# spline. Columns: accuracies of ACCURACIES.
-ACCURACIES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-SPACINGS: dict[int, tuple[float, ...]] = {
-    4: (1.17, 0.62, 0.29),
-    5: (1.42, 0.94, 0.61, 0.37),
-    6: (1.52, 1.08, 0.77, 0.54, 0.36),
-    7: (1.58, 1.17, 0.90, 0.68, 0.51, 0.37),
-    8: (1.61, 1.23, 0.97, 0.78, 0.61, 0.47, 0.35),
-}
+_core = load_library()
+
+# Measured spacings of meshes, their costs and how to choose among them: csrc/mesh_choice.h, for
+# LAMMPS as well. Key: order of the spline. Spacings in units of sigma, one for each of ACCURACIES.
+ACCURACIES = tuple(_core.mesh_accuracies())
+SPACINGS = {order: tuple(spacings) for order, spacings in _core.mesh_spacings().items()}
 BEST_ACCURACY = ACCURACIES[-1]
-
-# On a mesh waves cost nothing: those count that make up more than this part of the accuracy, so
-# that the mesh alone decides about the error; never those beyond MOST_WAVES.
-WAVES, MOST_WAVES = 1e-3, 1e-12
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Rough costs in nanoseconds, only to choose between solvers and splines.
-
-    Attributes
-    ----------
-    point
-        One mesh point through both transforms.
-    spline
-        One of the order^2 rows of points of an atom in spreading and gathering.
-    call
-        What a call costs at least.
-    """
-
-    point: float
-    spline: float
-    call: float
-
-
-CPU = Costs(point=25.0, spline=15.0, call=2e5)
-# Estimated from what memory of an H100 delivers. A call is a score of kernels and two copies.
-DEVICE = Costs(point=0.05, spline=0.1, call=3e5)
+CPU, DEVICE = _core.MESH_ON_CPU, _core.MESH_ON_DEVICE
 # Of one atom with one wave in the exact sum, which is done on the CPU.
 COST_WAVE = 4.0
 # The choices take the volume per atom (angstrom^3) of a usual solid or liquid, not that of the
 # cell: they must not change while the cell does.
-USUAL_VOLUME = 20.0
+USUAL_VOLUME = _core.USUAL_VOLUME
 
 # Each width has a mesh of its own; beyond this many their memory gets out of hand.
 MOST_WIDTHS = 32
@@ -153,7 +121,7 @@ def p3m(
             "different sigmas. Use method='ewald' or 'auto'"
         )
     order, spacing = _cheapest(len(sigmas), widths, accuracy, costs_on(device))
-    waves = max(WAVES * accuracy, MOST_WAVES)
+    waves = _core.mesh_wave_accuracy(accuracy)
     meshes = _blend(cell.tobytes(), order, spacing, open_direction)
     atoms = charges, positions, sigmas
     if is_cpu(device):
@@ -227,8 +195,6 @@ def _core_mesh(
     single: bool,
 ) -> Any:
     """Mesh of the core with its tables, which hold as long as the cell does."""
-    from equicalc import _core
-
     kind = _core.CoulombMeshSingle if single else _core.CoulombMesh
     return kind(np.frombuffer(cell).reshape(3, 3), points, order, widths, *edge, threads)
 
@@ -246,8 +212,8 @@ def is_cpu(device: str) -> bool:
     return torch.device(device).type == "cpu"
 
 
-def costs_on(device: str) -> Costs:
-    """Costs of the mesh on a device."""
+def costs_on(device: str) -> Any:
+    """Costs of the mesh on a device: `MeshCosts` of the core."""
     return CPU if is_cpu(device) else DEVICE
 
 
@@ -258,29 +224,11 @@ def choose_spline(sigmas: Array, accuracy: float, device: str = "cpu") -> tuple[
 
 @functools.lru_cache(maxsize=64)
 def _cheapest(
-    n_atoms: int, widths: tuple[float, ...], accuracy: float, costs: Costs
+    n_atoms: int, widths: tuple[float, ...], accuracy: float, costs: Any
 ) -> tuple[int, float]:
-    decades = [-math.log10(value) for value in ACCURACIES]
-    found = []
-    for order, spacings in SPACINGS.items():
-        reached = decades[: len(spacings)]
-        if -math.log10(accuracy) <= reached[-1]:
-            spacing = math.exp(np.interp(-math.log10(accuracy), reached, np.log(spacings)))
-            found.append((order, widths[0] * spacing))
-    return min(found, key=lambda choice: mesh_cost(n_atoms, len(widths), choice, costs))
-
-
-def mesh_cost(n_atoms: int, n_widths: int, spline: tuple[int, float], costs: Costs) -> float:
-    """Rough cost of the mesh in nanoseconds, for the usual volume per atom.
-
-    Parameters
-    ----------
-    spline
-        Its order, and the spacing of the mesh in angstrom.
-    """
-    order, spacing = spline
-    points = n_atoms * USUAL_VOLUME / spacing**3
-    return costs.call + costs.point * n_widths * points + costs.spline * n_atoms * order**2
+    volume = len(widths) * n_atoms * USUAL_VOLUME / widths[0] ** 3
+    order, spacing = _core.cheapest_spline(n_atoms, volume, accuracy, costs)
+    return order, widths[0] * spacing
 
 
 def is_cheaper(sigmas: Array, accuracy: float, device: str = "cpu") -> bool:
@@ -297,8 +245,9 @@ def is_cheaper(sigmas: Array, accuracy: float, device: str = "cpu") -> bool:
     half_waves = 0.5 * (4.0 * math.pi / 3.0) * k_max**3 * volume / (2.0 * math.pi) ** 3
     exact = COST_WAVE * len(sigmas) * half_waves
     costs = costs_on(device)
-    spline = _cheapest(len(sigmas), widths, accuracy, costs)
-    return 2.0 * mesh_cost(len(sigmas), len(widths), spline, costs) < exact
+    order, spacing = _cheapest(len(sigmas), widths, accuracy, costs)
+    points = len(widths) * volume / spacing**3
+    return bool(2.0 * _core.mesh_cost(len(sigmas), points, order, costs) < exact)
 
 
 def blended_meshes(
@@ -391,11 +340,4 @@ def _step(x: float) -> tuple[float, float]:
 
 def fft_size(minimum: float) -> int:
     """Smallest number from `minimum` on that is a product of 2, 3 and 5: fast transforms."""
-    for n in itertools.count(max(1, math.ceil(minimum))):
-        rest = n
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return n
-    raise AssertionError("unreachable")
+    return int(_core.fft_size(minimum))

@@ -1,0 +1,60 @@
+// The Coulomb energy of Gaussian charges of one width in a periodic cell, on a mesh whose number of
+// points stays while the cell changes: what stands around CoulombMesh (mesh.h) on the CPU and
+// around the operators for devices (device_mesh.h). Memory is kept from call to call, and tables
+// while the cell stays. For front ends without Python; equicalc.electrostatics.mesh is the other.
+#pragma once
+
+#include <torch/types.h>
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "ewald.h"
+
+namespace equicalc {
+
+struct MeshOptions {
+    double sigma = 1.0;  // angstrom
+    std::array<int, 3> points{};
+    int order = 0;
+    double accuracy = 1e-6;  // of the mesh (mesh_choice.h); decides which waves count at all
+    bool single = false;     // meshes and transforms in float32
+    // Operators for devices, on the CPU too: slowly, to check one against the other.
+    bool on_device = false;
+    torch::Device device = torch::kCPU;
+    int threads = 1;
+
+    bool operator==(const MeshOptions &) const = default;
+};
+
+class MeshSolver {
+  public:
+    // Throws std::invalid_argument for an order that is not offered or too few points, and
+    // c10::Error where a device has no kernels.
+    static std::unique_ptr<MeshSolver> make(const MeshOptions &options);
+    virtual ~MeshSolver() = default;
+
+    // Energy and virial of all charges (e, angstrom), forces and potentials of those from `first`
+    // up to `last` alone; cell [3][3] in rows. The result lives until the next call.
+    virtual const CoulombSum &solve(const double *cell, std::size_t n, const double *positions,
+                                    const double *charges, std::size_t first, std::size_t last) = 0;
+    // Of what is kept, on the host or on the device.
+    virtual std::size_t memory_bytes() const = 0;
+};
+
+// Energy of the neutralising background for charges of one width, eV. Its virial is this along
+// every axis.
+double background_energy(double total_charge, double sigma, double volume);
+
+// Where the smooth edge of the sum over waves begins and ends, in units of 1/sigma, so that the
+// waves beyond make up a part `accuracy` of the interaction of two charges at one place.
+std::pair<double, double> taper_range(double accuracy);
+
+// Accuracy of the sum over waves on a mesh of this accuracy. There waves cost nothing: those count
+// that make up more than a thousandth of it, so that the mesh alone decides about the error.
+double mesh_wave_accuracy(double accuracy);
+
+}  // namespace equicalc

@@ -1,0 +1,117 @@
+"""The mesh for front ends without Python gives what the mesh of this package gives."""
+
+import numpy as np
+import pytest
+
+from equicalc import _core
+from equicalc.electrostatics import mesh, solve
+
+SIGMA, ACCURACY, POINTS, ORDER = 1.0, 1e-5, (12, 15, 16), 6
+BULK = (True, True, True)
+# The same sums, of some hundred terms of some eV, perhaps in another order.
+ROUNDING = 1e-11
+# float32 has 7 digits; mesh points of opposite signs are added up.
+SINGLE = 3e-6
+KINDS = ("energy", "potentials", "forces", "virial")
+
+
+def rms(values):
+    return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
+
+
+def expected_of(system, single=False):
+    waves = _core.mesh_wave_accuracy(ACCURACY)
+    sigmas = np.full(len(system.charges), SIGMA)
+    atoms = system.charges, system.positions, sigmas
+    return mesh.mesh_sum(*atoms, system.cell, POINTS, ORDER, waves, single)
+
+
+def assert_same(found, expected, tolerance=ROUNDING):
+    for kind in KINDS:
+        largest = max(1.0, np.abs(expected[kind]).max(initial=0.0))
+        assert np.abs(found[kind] - expected[kind]).max(initial=0.0) < tolerance * largest, kind
+
+
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
+@pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
+@pytest.mark.parametrize("total_charge", [0.0, 1.5])
+def test_sum_is_that_of_the_mesh_of_ase(random_system, device, single, total_charge):
+    system = random_system(30, total_charge, seed=1)
+    solver = _core.MeshSolver(SIGMA, POINTS, ORDER, ACCURACY, single, device)
+    found = solver.solve(system.charges, system.positions, system.cell)
+    assert_same(found, expected_of(system), SINGLE if single else ROUNDING)
+
+
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
+def test_other_cells_and_numbers_of_atoms_may_follow(random_system, device):
+    solver = _core.MeshSolver(SIGMA, POINTS, ORDER, ACCURACY, device=device)
+    for n, seed, skew in ((30, 1, 0.2), (12, 2, 0.3), (0, 2, 0.3), (45, 3, 0.0), (30, 1, 0.2)):
+        system = random_system(n or 1, seed=seed, skew=skew)
+        system.charges, system.positions = system.charges[:n], system.positions[:n]
+        found = solver.solve(system.charges, system.positions, system.cell)
+        assert_same(found, expected_of(system))
+
+
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
+def test_some_atoms_feel_what_they_feel_among_all(random_system, device):
+    system = random_system(20, 0.5, seed=4)
+    solver = _core.MeshSolver(SIGMA, POINTS, ORDER, ACCURACY, device=device)
+    atoms = system.charges, system.positions, system.cell
+    every, some = solver.solve(*atoms), solver.solve(*atoms, 5, 9)
+    assert some["energy"] == every["energy"]
+    assert np.array_equal(some["virial"], every["virial"])
+    for kind in ("forces", "potentials"):
+        assert np.array_equal(some[kind][5:9], every[kind][5:9])
+
+
+def test_result_does_not_depend_on_the_number_of_threads(random_system):
+    system = random_system(40, seed=5)
+    one, three = (
+        _core.MeshSolver(SIGMA, POINTS, ORDER, ACCURACY, threads=n).solve(
+            system.charges, system.positions, system.cell
+        )
+        for n in (1, 3)
+    )
+    for kind in KINDS:
+        assert np.array_equal(one[kind], three[kind]), kind
+
+
+@pytest.mark.parametrize("order", sorted(mesh.SPACINGS))
+def test_accuracy_of_a_spacing_is_the_inverse_of_the_spacing_of_an_accuracy(order):
+    for accuracy in np.geomspace(1e-2, mesh.ACCURACIES[len(mesh.SPACINGS[order]) - 1], 7):
+        spacing = _core.mesh_spacing(order, accuracy)
+        assert _core.mesh_accuracy(order, spacing) == pytest.approx(accuracy, rel=1e-9)
+    finest = mesh.SPACINGS[order][-1]
+    finer, coarser = _core.mesh_accuracy(order, 0.8 * finest), _core.mesh_accuracy(order, 2.0)
+    assert finer < _core.mesh_accuracy(order, finest)
+    assert coarser > 1e-2
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 1.8])
+@pytest.mark.parametrize("volume_per_atom", [10.0, 40.0])
+@pytest.mark.parametrize("charge", [0.3, 1.0])
+def test_estimate_of_the_force_error_follows_width_density_and_charges(
+    random_system, sigma, volume_per_atom, charge
+):
+    system = random_system(80, seed=6, skew=0.1, volume_per_atom=volume_per_atom)
+    charges = charge * np.sign(system.charges)
+    atoms = charges, system.positions, system.cell
+    exact = solve(*atoms, BULK, sigma, 1e-14, "ewald")
+    order, spacing = 6, _core.mesh_spacing(6, 1e-4)
+    points = [round(length / (sigma * spacing)) for length in np.linalg.norm(system.cell, axis=1)]
+    widest = max(np.linalg.norm(system.cell, axis=1) / points) / sigma
+    found = _core.MeshSolver(sigma, points, order, 1e-4).solve(*atoms)
+    estimate = _core.mesh_force_error(
+        _core.mesh_accuracy(order, widest), charge**2, 1.0 / volume_per_atom, sigma
+    )
+    # one sample; the estimate takes the widest of three spacings
+    assert 0.5 * estimate < rms(found["forces"] - exact.forces) < 1.5 * estimate
+
+
+def test_impossible_meshes_are_refused(random_system):
+    system = random_system(4)
+    atoms = system.charges, system.positions, system.cell
+    with pytest.raises(ValueError, match="order of the spline must lie between 3 and 8; found 9"):
+        _core.MeshSolver(SIGMA, POINTS, 9, ACCURACY).solve(*atoms)
+    with pytest.raises(ValueError, match="needs as many points in each direction; found 4"):
+        _core.MeshSolver(SIGMA, (4, 16, 16), 6, ACCURACY).solve(*atoms)
