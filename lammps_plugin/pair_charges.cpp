@@ -55,6 +55,10 @@ void PairEquicalc::make_coulomb() {
     }
 }
 
+bool PairEquicalc::has_equilibrated_charges() const {
+    return model_is_loaded() && info().charge_model == ChargeModel::equilibrated;
+}
+
 void PairEquicalc::run_kspace(int eflag, int vflag) { force->kspace->compute(eflag, vflag); }
 
 std::span<const double> PairEquicalc::charges_of_all_rows(std::span<const double> charges) {

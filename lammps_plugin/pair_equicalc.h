@@ -87,6 +87,10 @@ class PairEquicalc : public Pair {
     // One number per atom of this rank that a model describes: first[stride * atom].
     void write_atom_quantity(const std::string &name, double *first, size_t stride) const;
 
+    // For kspace_style equicalc.
+    const equicalc_lammps::StyleOptions &options() const { return options_; }
+    bool has_equilibrated_charges() const;
+
   protected:
     // Runs the KSPACE style once: charges in atom->q, forces are added to atom->f.
     virtual void run_kspace(int eflag, int vflag);

@@ -71,7 +71,7 @@ void PairEquicalc::log_style() const {
     }
     text += "  precision " + options_.precision;
     if (options_.dtype() != torch::kFloat64) {
-        text += " (the network; geometry, sums of energies and Coulomb energy in float64)";
+        text += " (the network; geometry and sums of energies in float64)";
     }
     text += ", " + std::to_string(comm->nthreads) + " thread(s) per MPI rank\n";
     utils::logmesg(lmp, text);

@@ -1,5 +1,6 @@
 // Entry point of equicalcplugin.so: tells LAMMPS which styles exist.
 #include "compute_equicalc_atom.h"
+#include "kspace_equicalc.h"
 #include "pair_equicalc.h"
 #ifdef EQUICALC_KOKKOS
 #include "kokkos/pair_equicalc_kokkos.h"
@@ -33,8 +34,9 @@ constexpr const char *kHowToBuild = EQUICALC_HOW_TO_BUILD;
 constexpr const char *kHowToBuild = "pip install --force-reinstall --no-cache-dir equicalc";
 #endif
 
+// Pair and KSPACE styles.
 template <typename Style>
-void *create_pair(void *lammps) {
+void *create(void *lammps) {
     return new Style(static_cast<LAMMPS_NS::LAMMPS *>(lammps));
 }
 
@@ -65,22 +67,30 @@ extern "C" [[gnu::visibility("default")]] void lammpsplugin_init(void *lammps, v
     }
 #endif
     const auto register_style = reinterpret_cast<RegisterFunction>(register_function);
-    const auto register_pair = [&](const char *name, void *(*create)(void *)) {
+    const auto register_pair = [&](const char *name, void *(*creator)(void *)) {
         PluginRecord pair{lmp->version,
                           "pair",
                           name,
                           "equivariant potential with learned charges, pair_style equicalc",
                           "the equicalc developers",
-                          reinterpret_cast<void *>(create),
+                          reinterpret_cast<void *>(creator),
                           handle};
         register_style(&pair, lammps);
     };
-    register_pair("equicalc", &create_pair<LAMMPS_NS::PairEquicalc>);
+    register_pair("equicalc", &create<LAMMPS_NS::PairEquicalc>);
 #ifdef EQUICALC_KOKKOS
     for (const char *name : {"equicalc/kk", "equicalc/kk/host", "equicalc/kk/device"}) {
-        register_pair(name, &create_pair<LAMMPS_NS::PairEquicalcKokkos>);
+        register_pair(name, &create<LAMMPS_NS::PairEquicalcKokkos>);
     }
 #endif
+    PluginRecord kspace{lmp->version,
+                        "kspace",
+                        "equicalc",
+                        "mesh for the Coulomb energy of pair_style equicalc, kspace_style equicalc",
+                        "the equicalc developers",
+                        reinterpret_cast<void *>(&create<LAMMPS_NS::KSpaceEquicalc>),
+                        handle};
+    register_style(&kspace, lammps);
     PluginRecord compute{lmp->version,
                          "compute",
                          "equicalc/atom",

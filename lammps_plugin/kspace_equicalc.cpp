@@ -1,0 +1,242 @@
+// The style: its words, what it needs of the deck, and one sum.
+#include "kspace_equicalc.h"
+
+#include "collective_error.h"
+#include "pair_equicalc.h"
+#include "words.h"
+
+#include "waves.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "domain.h"
+#include "error.h"
+#include "force.h"
+#include "update.h"
+#include "utils.h"
+
+#include <algorithm>
+#include <string>
+
+using namespace LAMMPS_NS;
+using namespace equicalc_lammps;
+
+namespace {
+
+constexpr const char *kUsage =
+    "kspace_style equicalc ACCURACY [device cpu|cuda|auto] [precision float32|float64]";
+
+}  // namespace
+
+KSpaceEquicalc::KSpaceEquicalc(LAMMPS *lmp) : KSpace(lmp) {
+    ewaldflag = pppmflag = 1;
+    order = chosen_order_ = 0;  // another number comes from kspace_modify
+}
+
+void KSpaceEquicalc::settings(int narg, char **arg) {
+    const auto refuse = [this](const std::string &found) {
+        error->all(FLERR, "kspace_style equicalc does not understand '" + found + "'. Type '" +
+                              kUsage + "', for example 'kspace_style equicalc 1e-5'");
+    };
+    if (narg == 0) {
+        refuse("");
+    }
+    accuracy_relative = utils::numeric(FLERR, arg[0], false, lmp);
+    if (!(accuracy_relative > 0.0 && accuracy_relative < 1.0)) {
+        refuse(arg[0]);
+    }
+    for (int k = 1; k < narg; k += 2) {
+        const std::string name = arg[k], value = k + 1 < narg ? arg[k + 1] : "";
+        if (name == "device" && names_device(value)) {
+            device_ = choose_device(lmp, value);
+        } else if (name == "precision" && (value == "float32" || value == "float64")) {
+            single_ = value == "float32";
+        } else {
+            refuse(name + (value.empty() ? "" : " " + value));
+        }
+    }
+}
+
+const PairEquicalc &KSpaceEquicalc::require_pair() const {
+    const auto *pair = dynamic_cast<PairEquicalc *>(
+        force->pair != nullptr ? force->pair_match("^equicalc", 0) : nullptr);
+    if (pair == nullptr) {
+        error->all(FLERR, std::string("kspace_style equicalc sums the charges of 'pair_style "
+                                      "equicalc', alone or once under hybrid styles; found "
+                                      "'pair_style ") +
+                              (force->pair_style != nullptr ? force->pair_style : "none") +
+                              "'. Type 'kspace_style pppm 1e-5' instead");
+    }
+    return *pair;
+}
+
+void KSpaceEquicalc::require_boundaries() const {
+    if (domain->dimension != 3) {
+        error->all(FLERR, "kspace_style equicalc needs three dimensions. Type 'dimension 3'");
+    }
+    if (atom->q_flag == 0) {
+        error->all(FLERR, std::string("kspace_style equicalc needs charges, found 'atom_style ") +
+                              atom->atom_style + "'. Type 'atom_style charge' instead");
+    }
+    if (slabflag == 0 && domain->nonperiodic > 0) {
+        error->all(FLERR,
+                   "kspace_style equicalc needs three periodic directions, 'boundary p p p'; or "
+                   "'boundary p p f' and 'kspace_modify slab 3.0' for a slab");
+    }
+    const bool is_slab = domain->xperiodic != 0 && domain->yperiodic != 0 &&
+                         domain->boundary[2][0] == 1 && domain->boundary[2][1] == 1;
+    if (slabflag != 0 && !is_slab) {
+        error->all(FLERR,
+                   "kspace_style equicalc: 'kspace_modify slab' needs 'boundary p p f'. Type that, "
+                   "or leave 'kspace_modify slab' out where all directions are periodic");
+    }
+}
+
+void KSpaceEquicalc::require_order() const {
+    const auto &known = equicalc::mesh_spacings();
+    if (order != 0 && known.find(order) == known.end()) {
+        error->all(FLERR, "kspace_style equicalc has splines of the orders " +
+                              std::to_string(known.begin()->first) + " to " +
+                              std::to_string(known.rbegin()->first) +
+                              ", found 'kspace_modify order " + std::to_string(order) +
+                              "'. Leave it out, and the cheapest one is chosen");
+    }
+}
+
+void KSpaceEquicalc::init() {
+    const PairEquicalc &pair = require_pair();
+    units_ = Units::of_deck(lmp);
+    triclinic_check();
+    require_boundaries();
+    two_charge();
+    pair_check();
+    // The pair style sets g_ewald and nominal charges when it is asked.
+    int dimension = 0;
+    if (force->pair->extract("cut_coul", dimension) == nullptr) {
+        error->all(FLERR,
+                   "pair_style equicalc has no model yet. Type 'pair_coeff * * MODEL El1 El2 ...'");
+    }
+    scale = 1.0;
+    qqrd2e = force->qqrd2e;
+    electronvolt_ = qqrd2e * units_.charge * units_.charge / (units_.length * equicalc::kCoulomb);
+    qsum_qsq();
+    natoms_original = atom->natoms;
+    accuracy = accuracy_absolute >= 0.0 ? accuracy_absolute : accuracy_relative * two_charge_force;
+
+    if (order == chosen_order_) {
+        order = 0;  // choose again
+    }
+    require_order();
+    const bool is_chosen = order == 0;
+    const equicalc::MeshOptions options = choose_mesh(pair);
+    order = options.order;
+    chosen_order_ = is_chosen ? order : 0;
+    if (!options_ || !(*options_ == options)) {
+        solver_.reset();
+        run_on_all_ranks(lmp, [&] { solver_ = equicalc::MeshSolver::make(options); });
+        options_ = options;
+    }
+}
+
+std::array<double, 9> KSpaceEquicalc::cell() const {
+    const double scale_of_z = slabflag != 0 ? slab_volfactor : 1.0;
+    // xprd yprd zprd yz xz xy; a slab has no images along z, and its third vector stands upright
+    const double *h = domain->h;
+    std::array<double, 9> rows{h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2] * scale_of_z};
+    if (slabflag != 0) {
+        rows[6] = rows[7] = 0.0;
+    }
+    for (double &value : rows) {
+        value *= units_.angstrom();
+    }
+    return rows;
+}
+
+void KSpaceEquicalc::compute(int eflag, int vflag) {
+    ev_init(eflag, vflag);
+    energy = 0.0;
+    std::fill_n(virial, 6, 0.0);
+    if (scale == 0.0) {
+        return;  // nothing shall come of it
+    }
+    if (vflag_atom != 0) {
+        error->all(FLERR,
+                   "kspace_style equicalc has no virials of single atoms, which a compute such as "
+                   "stress/atom or heat/flux asks for. Type 'kspace_style pppm 1e-5' instead");
+    }
+    gathered_.gather(lmp, units_);
+    if (!gathered_.is_finite()) {
+        error->all(FLERR, "kspace_style equicalc: at step " + std::to_string(update->ntimestep) +
+                              " a position or a charge is not a finite number. Take a shorter "
+                              "'timestep', or look at the start with 'run 0'");
+    }
+    const std::array<double, 9> box = cell();
+    const equicalc::CoulombSum *sum = nullptr;
+    run_on_all_ranks(lmp, [&] {
+        const size_t first = gathered_.first();
+        sum = &solver_->solve(box.data(), gathered_.size(), gathered_.positions(),
+                              gathered_.charges(), first, first + gathered_.own().size());
+    });
+    double total = 0.0;
+    for (size_t k = 0; k < gathered_.size(); ++k) {
+        total += gathered_.charges()[k];
+    }
+    const double background = equicalc::background_energy(
+        total, options_->sigma, equicalc::make_reciprocal(box.data()).volume);
+    const double unit = scale * electronvolt_;
+    energy = unit * sum->energy;
+    constexpr int kPlaces[6] = {0, 4, 8, 1, 2, 5};  // xx yy zz xy xz yz
+    for (int k = 0; k < 6; ++k) {
+        virial[k] = unit * (sum->virial[kPlaces[k]] - (k < 3 ? background : 0.0));
+    }
+    add_to_atoms(*sum);
+    if (slabflag != 0) {
+        add_slab_correction();
+    }
+}
+
+void KSpaceEquicalc::add_to_atoms(const equicalc::CoulombSum &sum) {
+    const double unit = scale * electronvolt_, unit_of_forces = unit / units_.length;
+    size_t k = gathered_.first();
+    for (const int i : gathered_.own()) {
+        for (int axis = 0; axis < 3; ++axis) {
+            atom->f[i][axis] += unit_of_forces * sum.forces[3 * k + axis];
+        }
+        if (eflag_atom != 0) {
+            eatom[i] += 0.5 * unit * gathered_.charges()[k] * sum.potentials[k];
+        }
+        ++k;
+    }
+}
+
+// Takes away what the images of a slab along z do to it (Yeh and Berkowitz, J. Chem. Phys. 111,
+// 3155 (1999); with a total charge Ballenegger, Arnold and Cerda, ibid. 131, 094107 (2009)):
+//   E = 2 pi k (M^2 - Q S - Q^2 L^2 / 12) / V,  Q = sum q, M = sum q z, S = sum q z^2.
+void KSpaceEquicalc::add_slab_correction() {
+    double total = 0.0, dipole = 0.0, second = 0.0;
+    for (size_t k = 0; k < gathered_.size(); ++k) {
+        const double q = gathered_.charges()[k], z = gathered_.positions()[3 * k + 2];
+        total += q;
+        dipole += q * z;
+        second += q * z * z;
+    }
+    const std::array<double, 9> box = cell();
+    const double height = box[8], volume = box[0] * box[4] * height;
+    const double unit = scale * electronvolt_ * 2.0 * equicalc::kPi * equicalc::kCoulomb / volume;
+    const double shared = total * height * height / 12.0;
+    energy += unit * (dipole * dipole - total * second - total * shared);
+    size_t k = gathered_.first();
+    for (const int i : gathered_.own()) {
+        const double q = gathered_.charges()[k], z = gathered_.positions()[3 * k + 2];
+        atom->f[i][2] -= 2.0 * unit / units_.length * q * (dipole - total * z);
+        if (eflag_atom != 0) {
+            eatom[i] += unit * q * (z * dipole - 0.5 * (second + total * z * z) - shared);
+        }
+        ++k;
+    }
+}
+
+double KSpaceEquicalc::memory_usage() {
+    const size_t solver = solver_ ? solver_->memory_bytes() : 0;
+    return static_cast<double>(solver + gathered_.memory_bytes()) + 8.0 * maxeatom;
+}

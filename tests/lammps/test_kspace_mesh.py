@@ -1,0 +1,391 @@
+"""`kspace_style equicalc`: the numbers of the exact sum, in every deck that `pppm` is used in."""
+
+import re
+
+import numpy as np
+import pytest
+
+from equicalc import EquiCalculator
+from equicalc.lammps_run import LammpsError
+from tests.lammps.conftest import CHARGE_MODELS
+from tests.lammps.test_derivatives import LOOSE_NUMDIFF, box_commands, worst_numdiff
+
+COULOMB_FORCE = 14.4  # eV/angstrom, between two charges of 1 e at 1 angstrom
+# The same sums in another order.
+ROUNDING = {"energy": 1e-11, "forces": 1e-10, "stress": 1e-11, "charges": 1e-10, "dipole": 1e-9}
+# Equilibrated charges are searched for until dE/dq is right to the tolerance of this accuracy.
+SEARCHED = ROUNDING | {"energy": 1e-9, "forces": 1e-6, "stress": 1e-8, "charges": 1e-6}
+FINE = "equicalc 1.0e-6"
+# What that accuracy allows: 1.4e-5 eV/angstrom rms; energies are better and pressures as good.
+FINE_LIMITS = {
+    "energy": 2e-6, "atom energies": 2e-4, "forces": 5e-5, "stress": 2e-6, "charges": 2e-6,
+}  # fmt: skip
+
+
+def rms(values):
+    return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
+
+
+def crystal(bench, charge=0.0):
+    """16 rattled atoms in a triclinic cell."""
+    atoms = bench.salt((2, 1, 1))
+    strain = np.array([[0.02, 0.05, -0.04], [0.0, -0.01, 0.07], [0.0, 0.0, 0.03]])
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    atoms.info["charge"] = charge
+    return atoms
+
+
+def assert_same(bench, found, expected, limits):
+    compared = bench.differences(found, expected)
+    assert {"energy", "forces", "charges"} <= compared.keys()
+    for key, deviation in compared.items():
+        assert deviation < limits.get(key, np.inf), f"{key} differ by {deviation:.1e}"
+
+
+# ---- the numbers of others ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accuracy", [1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("atoms", ["salt", "skewed_salt"])
+def test_forces_are_as_exact_as_asked_for(bench, tiny_model, atoms, accuracy):
+    atoms = getattr(bench, atoms)()
+    expected = bench.from_ase(atoms, tiny_model)
+    found = bench.evaluate(atoms, tiny_model, kspace=f"equicalc {accuracy}", ranks=2)
+    error = rms(found["forces"] - expected["forces"])
+    # ordered charges have a fraction of the error of uncorrelated ones; 3e-8 is the exact sum's
+    assert 1e-3 * accuracy * COULOMB_FORCE < error < accuracy * COULOMB_FORCE
+    assert abs(found["energy"] - expected["energy"]) / len(atoms) < accuracy
+    assert abs(found["energy"] - found["atom energies"]) < 1e-9 * len(atoms)
+    assert np.abs(found["stress"] - expected["stress"]).max() < 0.1 * accuracy
+    assert np.abs(found["charges"] - expected["charges"]).max() < 1e-9
+
+
+@pytest.mark.parametrize("charge", [0.0, 0.7])
+@pytest.mark.parametrize("name", CHARGE_MODELS)
+def test_every_charge_model_agrees_with_the_exact_sum_of_ase(bench, model_of, name, charge):
+    atoms, model = crystal(bench, charge), model_of(name)
+    found = bench.evaluate(atoms, model, kspace=FINE, ranks=2)
+    assert_same(bench, found, bench.from_ase(atoms, model), FINE_LIMITS)
+    assert found["charges"].sum() == pytest.approx(charge, abs=1e-12)
+
+
+@pytest.mark.parametrize("charge", [0.0, -1.0])
+@pytest.mark.parametrize("name", ["fixed with widths", "equilibrated", "transferred"])
+def test_slab_agrees_with_the_exact_sum_of_ase(bench, model_of, name, charge):
+    atoms, model = bench.slab(), model_of(name)
+    atoms.info["charge"] = charge
+    found = bench.evaluate(atoms, model, kspace=FINE, ranks=2)
+    assert_same(bench, found, bench.from_ase(atoms, model), FINE_LIMITS)
+
+
+@pytest.mark.parametrize("charge", [0.0, -1.0])
+def test_slab_agrees_with_ewald_of_lammps(bench, tiny_model, charge):
+    """The pressure too, which a slab has along its plane."""
+    atoms = bench.slab()
+    atoms.info["charge"] = charge
+    expected = bench.evaluate(atoms, tiny_model)
+    found = bench.evaluate(atoms, tiny_model, kspace="equicalc 1.0e-7")
+    tenth = {key: 0.2 * limit for key, limit in FINE_LIMITS.items()}
+    assert_same(bench, found, expected, tenth)
+
+
+def test_numbers_are_those_of_the_mesh_of_ase(bench, tiny_model):
+    atoms = bench.skewed_salt()
+    found = bench.evaluate(atoms, tiny_model, kspace="equicalc 1.0e-7")
+    atoms.calc = EquiCalculator(
+        str(tiny_model), dtype="float64", kspace="p3m", kspace_accuracy=1e-7, check=False
+    )
+    # 1.4e-6 and 5e-7 eV/angstrom were asked for
+    assert np.abs(found["forces"] - atoms.get_forces()).max() < 4e-6
+    assert np.abs(found["stress"] - atoms.get_stress(voigt=False)).max() < 1e-7
+    assert abs(found["energy"] - atoms.get_potential_energy()) < 1e-6 * len(atoms)
+
+
+@pytest.mark.parametrize("kspace", ["equicalc 1.0e-5", "equicalc 1.0e-5 precision float32"])
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_any_number_of_ranks_gives_the_same(bench, tiny_model, ranks, kspace):
+    atoms = bench.skewed_salt()
+    expected = bench.evaluate(atoms, tiny_model, kspace=kspace)
+    found = bench.evaluate(atoms, tiny_model, kspace=kspace, ranks=ranks)
+    # charges are spread in the order of the ranks
+    single = {key: 1e5 * limit for key, limit in ROUNDING.items()}
+    assert_same(bench, found, expected, single if "float32" in kspace else ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["predicted with widths", "equilibrated with widths"])
+def test_ranks_without_atoms_take_part(bench, model_of, name):
+    atoms, model = bench.salt((1, 1, 2)), model_of(name)
+    atoms.cell[2] *= 4  # all atoms in the lowest quarter: three of four ranks have none
+    expected = bench.evaluate(atoms, model, kspace="equicalc 1.0e-5")
+    found = bench.evaluate(atoms, model, kspace="equicalc 1.0e-5", ranks=4, processors="1 1 4")
+    assert_same(bench, found, expected, SEARCHED if "equilibrated" in name else ROUNDING)
+
+
+# ---- derivatives -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "style", "kspace"),
+    [
+        ("fixed with widths", "", "equicalc 1.0e-3"),
+        ("predicted with widths", "charge 1.0", "equicalc 1.0e-3"),
+        ("equilibrated", "", "equicalc 1.0e-5"),
+        ("transferred", "efield 0.1 -0.05 0.2", "equicalc 1.0e-4\nkspace_modify order 5"),
+    ],
+)
+def test_forces_are_derivatives_of_the_energy_on_coarse_meshes_too(
+    bench, model_of, name, style, kspace
+):
+    atoms = bench.salt((1, 1, 1))
+    assert worst_numdiff(bench, model_of(name), atoms, kspace, style) < LOOSE_NUMDIFF
+
+
+def test_forces_of_a_slab_are_derivatives_of_its_energy(bench, tiny_model):
+    kspace = "equicalc 1.0e-3\nkspace_modify slab 3.0"
+    worst = worst_numdiff(bench, tiny_model, bench.slab(), kspace, "charge 1.0", "p p f")
+    assert worst < LOOSE_NUMDIFF
+
+
+def strained(bench, deck, atoms, names):
+    """Pressures and -dE/dstrain / V in bar on one mesh, by central differences of the box."""
+    step = 1e-5
+    deck += "thermo_style custom step pe pxx pyy pzz pxy pxz pyz vol\n"
+    deck += "thermo_modify format float %.17g\nrun 0\n"
+    for name in names:
+        for strain in (step, -step):
+            deck += box_commands(name, atoms.cell.lengths(), strain) + "run 0\n"
+        deck += box_commands(name, atoms.cell.lengths(), 0.0)
+    first, *others = bench.run(deck, atoms).thermo
+    energies = np.array([table["PotEng"][-1] for table in others]).reshape(-1, 2)
+    slopes = -(energies[:, 0] - energies[:, 1]) / (2 * step)
+    slopes *= bench.bar_per_ev_a3 / first["Volume"][-1]
+    return np.array([first[name][-1] for name in names]), slopes
+
+
+@pytest.mark.parametrize("style", ["", "charge 1.0"])
+@pytest.mark.parametrize("boundary", ["p p p", "p p f"])
+def test_pressure_is_the_derivative_under_strain_on_a_coarse_mesh(
+    bench, tiny_model, style, boundary
+):
+    kspace = "equicalc 1.0e-3\nkspace_modify mesh 9 9 10 order 6"
+    names = ["Pxx", "Pyy", "Pzz", "Pxy"]
+    atoms = bench.salt((1, 1, 1))
+    if boundary == "p p f":
+        kspace = "equicalc 1.0e-3\nkspace_modify slab 3.0 mesh 9 9 50 order 6"
+        atoms.center(vacuum=5.0, axis=2)
+        names = ["Pxx", "Pyy", "Pzz"]
+    else:
+        names += ["Pxz", "Pyz"]
+    deck = bench.deck(tiny_model, "", kspace=kspace, style=style)
+    deck = deck.replace("atom_style", f"boundary {boundary}\natom_style")
+    if boundary == "p p p":
+        deck = deck.replace("pair_style", "change_box all triclinic\npair_style")
+    pressures, slopes = strained(bench, deck, atoms, names)
+    # rounding of 100 eV over the step, relative to pressures of order 1e5 bar
+    assert np.abs(pressures - slopes).max() < 1e-6 * np.abs(pressures).max()
+
+
+# ---- boxes that change -------------------------------------------------------------------------
+
+MOVES = """velocity all create 300 7 loop geom
+timestep 0.00025
+neighbor 0.4 bin
+neigh_modify every 1 delay 0 check yes
+thermo_style custom step pe econserve press vol
+thermo_modify format float %.15g
+thermo 5
+"""
+
+
+@pytest.mark.parametrize(
+    "fix",
+    [
+        "npt temp 300 300 0.1 iso 0 0 1.0",
+        "nph tri 0 0 1.0",
+        # the box flips at half its length
+        "deform 1 xy erate 12.0 remap x flip yes",
+    ],
+)
+def test_runs_in_changing_boxes_go_as_with_the_exact_sum(bench, tiny_model, fix):
+    body = MOVES + f"fix 1 all {fix}\n"
+    body += "fix 2 all nve\n" if "deform" in fix else ""
+    body += "run 40\nrun 10\n"
+    runs = {}
+    for kspace in ("equicalc 1.0e-7", "ewald 1.0e-9"):
+        deck = bench.deck(tiny_model, body, kspace=kspace)
+        deck = deck.replace("pair_style", "change_box all triclinic xy final 2.5 remap\npair_style")
+        runs[kspace] = bench.run(deck, bench.salt((1, 1, 1)), ranks=2)
+    found, expected = (run.thermo for run in runs.values())
+    for one, other in zip(found, expected, strict=True):
+        for key in ("PotEng", "Press", "Volume"):
+            # errors of 1e-6 eV/angstrom over some tens of steps
+            scale = np.abs(other[key]).max()
+            assert np.abs(one[key] - other[key]).max() < 1e-5 * scale, key
+
+
+def test_energy_is_conserved_in_a_box_that_moves(bench, tiny_model):
+    """As well as with the exact sum: the mesh stays, and what is differentiated stays with it."""
+    body = "minimize 0 1.0e-3 30 60\n" + MOVES + "fix 1 all nph iso 0 0 1.0\nrun 100\n"
+    drifts = []
+    for kspace in ("ewald 1.0e-8", "equicalc 1.0e-3", "equicalc 1.0e-3 precision float32"):
+        table = bench.run(bench.deck(tiny_model, body, kspace=kspace), bench.salt()).thermo[-1]
+        assert np.ptp(table["Volume"]) > 5.0
+        drifts.append(np.ptp(table["Econserve"]) / 64)
+    # the first is that of time step and barostat
+    assert abs(drifts[1] - drifts[0]) < 0.1 * drifts[0]
+    assert abs(drifts[2] - drifts[1]) < 0.5 * drifts[0]  # rounding
+
+
+def test_each_run_chooses_its_mesh(bench, tiny_model):
+    body = "run 0\nchange_box all x scale 1.5 remap\nrun 0\n"
+    log = bench.run(bench.deck(tiny_model, body, kspace="equicalc 1.0e-4"), bench.salt()).log
+    first, second = (
+        [int(n) for n in found] for found in re.findall(r"grid = (\d+) (\d+) (\d+), splines", log)
+    )
+    assert first[0] == first[1] == first[2]
+    assert second[0] > second[1] == second[2]
+
+
+def test_box_that_outgrows_the_mesh_is_named(bench, tiny_model):
+    body = MOVES + "fix 1 all deform 1 x scale 1.8 remap x\nrun 50\n"
+    with pytest.raises(LammpsError) as caught:
+        bench.run(bench.deck(tiny_model, body, kspace="equicalc 1.0e-5"), bench.salt((1, 1, 1)))
+    for words in ("edge a", "when kspace_style equicalc chose its mesh", "kspace_modify mesh"):
+        assert words in str(caught.value)
+
+
+def test_frames_that_are_read_again_have_their_energies(bench, tiny_model):
+    dump = "dump 1 all custom 5 out.dump id type x y z\ndump_modify 1 sort id format float %.17g\n"
+    body = MOVES + "fix 1 all nph iso 0 0 0.1\n"
+    deck = bench.deck(tiny_model, "", kspace="equicalc 1.0e-6")
+    first = bench.run(deck + dump + body + "run 20\n", bench.salt((1, 1, 1))).thermo[-1]
+    body = MOVES + "rerun out.dump dump x y z box yes\n"
+    again = bench.run(deck + body, bench.salt((1, 1, 1)), ranks=2).thermo[-1]
+    # 1.4e-5 eV/angstrom, on a mesh of the box at the start in both cases
+    assert np.abs(again["PotEng"] - first["PotEng"]).max() < 1e-8
+
+
+# ---- other styles ------------------------------------------------------------------------------
+
+
+def test_atoms_of_no_element_take_no_part(bench, tiny_model):
+    """Under hybrid styles, with a rank that has nothing else."""
+    atoms = bench.salt((1, 1, 2))
+    atoms.cell[2] *= 2
+    body = "thermo_style custom step pe\nthermo_modify format float %.15g\nrun 0\n"
+    deck = bench.deck(tiny_model, body, kspace="equicalc 1.0e-6")
+    expected = bench.run(deck, atoms).thermo[-1]["PotEng"][-1]
+    deck = deck.replace("read_data structure.data", "read_data structure.data extra/atom/types 1")
+    deck = deck.replace("pair_style equicalc", "pair_style hybrid equicalc")
+    deck = deck.replace(
+        "pair_style hybrid equicalc ", "pair_style hybrid/overlay equicalc zero 4.0"
+    )
+    deck = deck.replace("* * ", "* * equicalc ").replace(
+        "K Cl\n", "K Cl NULL\npair_coeff * * zero\n"
+    )
+    deck = deck.replace("pair_style", "mass 3 40\ncreate_atoms 3 single 3 3 20\npair_style", 1)
+    found = bench.run(deck, atoms, ranks=2).thermo[-1]["PotEng"][-1]
+    assert abs(found - expected) < 1e-9
+
+
+def test_fixes_that_add_up_the_whole_energy_count_it_once(bench, model_of):
+    body = (
+        "group both type 1 2\nfix mc both atom/swap 1 4 271 0.001 ke no types 1 2\nthermo 1\n"
+        "thermo_style custom step pe f_mc[2]\nthermo_modify format float %.15g\nrun 4\n"
+    )
+    tables = []
+    for kspace in ("equicalc 1.0e-7", "ewald 1.0e-9"):
+        deck = bench.deck(model_of("fixed with widths"), body, kspace=kspace)
+        tables.append(bench.run(deck, bench.salt((1, 1, 1)), ranks=2).thermo[-1])
+    assert np.array_equal(tables[0]["f_mc[2]"], tables[1]["f_mc[2]"])
+    assert np.abs(tables[0]["PotEng"] - tables[1]["PotEng"]).max() < 1e-5
+
+
+# ---- what is chosen and what is said -----------------------------------------------------------
+
+
+def log_of(bench, model, kspace, style="", atoms=None):
+    deck = bench.deck(model, "run 0\n", kspace=kspace, style=style)
+    return bench.run(deck, bench.salt((1, 1, 1)) if atoms is None else atoms).log
+
+
+def test_mesh_and_order_of_the_deck_are_taken(bench, tiny_model):
+    log = log_of(bench, tiny_model, "equicalc 1.0e-4\nkspace_modify mesh 15 16 18 order 7")
+    assert "grid = 15 16 18, splines of order 7" in log
+    log = log_of(bench, tiny_model, "equicalc 1.0e-3\nkspace_modify order 5")
+    assert "splines of order 5" in log
+
+
+def test_log_estimates_the_error_of_forces(bench, tiny_model):
+    log = log_of(bench, tiny_model, "equicalc 1.0e-5", atoms=bench.salt())
+    estimate = float(re.search(r"absolute RMS force accuracy = (\S+)", log).group(1))
+    # numbers of points are rounded up to fast ones
+    assert 1e-6 * COULOMB_FORCE < estimate <= 1e-5 * COULOMB_FORCE
+    coarse = log_of(bench, tiny_model, "equicalc 1.0e-5\nkspace_modify mesh 9 9 9 order 5")
+    worse = float(re.search(r"absolute RMS force accuracy = (\S+)", coarse).group(1))
+    assert worse > 1e-5 * COULOMB_FORCE
+
+
+@pytest.mark.parametrize(
+    ("kspace", "style", "expected"),
+    [
+        ("equicalc 1.0e-5", "", "float64"),
+        ("equicalc 1.0e-5", "precision float32", "float32"),
+        ("equicalc 1.0e-8", "precision float32", "float64"),
+        ("equicalc 1.0e-5 precision float64", "precision float32", "float64"),
+        ("equicalc 1.0e-5 precision float32 device cpu", "", "float32"),
+    ],
+)
+def test_precision_is_that_of_the_network_where_it_suffices(
+    bench, tiny_model, kspace, style, expected
+):
+    log = log_of(bench, tiny_model, kspace, style)
+    assert f"device cpu, precision {expected}\n" in log
+
+
+def test_equilibrated_charges_are_summed_in_float64(bench, model_of):
+    log = log_of(bench, model_of("equilibrated"), "equicalc 1.0e-5", "precision float32")
+    assert "device cpu, precision float64\n" in log
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("1.0e-5", "", ["does not understand ''", "kspace_style equicalc 1e-5"]),
+        ("1.0e-5", "-1", ["does not understand '-1'"]),
+        ("1.0e-5", "1.0e-5 speed 9", ["does not understand 'speed 9'", "[device cpu|cuda|auto]"]),
+        ("1.0e-5", "1.0e-5 precision half", ["does not understand 'precision half'"]),
+        ("1.0e-5", "1.0e-5 device", ["does not understand 'device'"]),
+        ("1.0e-5", "1.0e-12", ["reaches a relative accuracy", "Type 'kspace_style ewald 1e-12'"]),
+        ("1.0e-5", "1.0e-8 precision float32", ["float32 reaches", "Type 'precision float64'"]),
+        ("run 0", "kspace_modify order 9\nrun 0", ["orders 4 to 8", "kspace_modify order 9"]),
+        ("1.0e-5", "1.0e-7\nkspace_modify order 4",
+         ["order 4 reach", "Type 'kspace_modify order 8'"]),
+        ("run 0", "kspace_modify mesh 3 9 9\nrun 0", ["a mesh of 3 9 9 points is too small"]),
+        ("run 0", "compute s all stress/atom NULL\ncompute t all reduce sum c_s[1]\n"
+         "thermo_style custom step c_t\nrun 0",
+         ["no virials of single atoms", "Type 'kspace_style pppm 1e-5'"]),
+        ("run 0", "kspace_modify slab 3.0\nrun 0", ["'kspace_modify slab' needs 'boundary p p f'"]),
+        ("pair_style equicalc", "pair_style lj/cut/coul/long 5 #",
+         ["sums the charges of 'pair_style equicalc'", "found 'pair_style lj/cut/coul/long'"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_names_the_line_to_type(bench, tiny_model, old, new, words):
+    deck = bench.deck(tiny_model, "run 0\n", kspace="equicalc 1.0e-5")
+    assert old in deck
+    deck = deck.replace(old, new)
+    if "lj/cut" in deck:
+        deck = re.sub("pair_coeff.*", "pair_coeff * * 0.1 3.0", deck)
+    with pytest.raises(LammpsError) as caught:
+        bench.run(deck, bench.salt((1, 1, 1)), ranks=2)
+    for word in words:
+        assert word in str(caught.value), f"{word!r} is missing in:\n{caught.value}"
+
+
+def test_slab_without_its_correction_is_refused(bench, tiny_model):
+    deck = bench.deck(tiny_model, "run 0\n", kspace="equicalc 1.0e-5")
+    deck = deck.replace("atom_style", "boundary p p f\natom_style")
+    with pytest.raises(LammpsError) as caught:
+        bench.run(deck, bench.slab())
+    for words in ("three periodic directions", "'kspace_modify slab 3.0'"):
+        assert words in str(caught.value)
