@@ -191,13 +191,14 @@ def train_descriptors(
     batch_size: int,
     learning_rate: float,
     energy_weight: float = 10.0,
+    seed: int = 0,
 ) -> DescriptorModel:
     """Train on energies and forces of `training` (what Coulomb leaves over, if it is taken off).
 
     The loss is that of `equicalc.train`: mean squared error of forces plus `energy_weight` times
-    that of the energy per atom.
+    that of the energy per atom. `seed`: of the first weights and the order of the structures.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     samples = with_triplets(training, config)
     model = DescriptorModel(config)
     model.standardise(samples)
@@ -205,7 +206,7 @@ def train_descriptors(
     offset = float(np.mean([s.energy / len(s) for s in training]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-6)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.01 * learning_rate)
-    rng, order = np.random.default_rng(0), np.zeros(0, int)
+    rng, order = np.random.default_rng(seed), np.zeros(0, int)
     start = time.perf_counter()
     for _ in range(steps):
         if len(order) < batch_size:

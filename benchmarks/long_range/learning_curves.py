@@ -1,20 +1,28 @@
 """Force error against the number of training structures, for degrees 0, 1, 2 and descriptors.
 
-    python -m benchmarks.long_range.learning_curves
+    python -m benchmarks.long_range.learning_curves --workers 2
 
-NaCl, solid and molten (64 atoms), and a fixed validation set. Networks with features up to degree
-0, 1 and 2 whose channels are chosen so that they have about the same number of parameters, and the
-invariant descriptor model of `benchmarks.long_range.descriptors`, all with the same steps and the
-same Coulomb energy of the same fixed charges. Takes about 20 minutes on one core. With
-``--data nacl_crystal`` or ``mgo_crystal`` crystals that hardly move: five structures say it all.
+Networks with features up to degree 0, 1 and 2, and the invariant descriptor model of
+`benchmarks.long_range.descriptors`, all of about the same number of parameters, with the same steps
+and the same Coulomb energy of the same fixed charges; every training is repeated with other first
+weights, other training structures and another order of them. The validation structures are the
+same for all. Quartz takes about two and a half hours on one core; ``--data nacl`` are the salt and
+its melt.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import functools
+import multiprocessing
+from collections.abc import Callable
 
 import ase.io
 import numpy as np
+import torch
+from ase import Atoms
+from matplotlib.figure import Figure
 
 from benchmarks.long_range.common import (
     DATA,
@@ -24,7 +32,12 @@ from benchmarks.long_range.common import (
     publish,
     train_model,
 )
-from benchmarks.long_range.descriptors import DescriptorConfig, force_error, train_descriptors
+from benchmarks.long_range.descriptors import (
+    DescriptorConfig,
+    DescriptorModel,
+    force_error,
+    train_descriptors,
+)
 from equicalc import plots
 from equicalc.data.structures import Structure, from_atoms
 from equicalc.electrostatics import solve
@@ -32,22 +45,17 @@ from equicalc.evaluate import evaluate
 from equicalc.nn import EquiNetwork, NetworkConfig
 from equicalc.train import load_best
 
-# File, what it is, and charges: Z*/sqrt(eps_inf) of DFT, e
+# File, what it is, and charges, e: those of the shipped models
 DATASETS = {
+    "sio2": (
+        "sio2_72.xyz.gz",
+        "Quartz, 72 atoms, MD at 300 and 600 K, PBE",
+        {"O": -1.29, "Si": 2.58},
+    ),
     "nacl": (
         "nakcl_7net0_64.xyz",
-        "NaCl, solid and molten, 100 to 2200 K, labels of SevenNet-0",
-        {"Na": 0.681, "Cl": -0.681},
-    ),
-    "nacl_crystal": (
-        "nacl_pbesol_64.xyz",
-        "NaCl, crystal with displacements of 0.03 Å, PBEsol",
-        {"Na": 0.681, "Cl": -0.681},
-    ),
-    "mgo_crystal": (
-        "mgo_pbesol_64.xyz",
-        "MgO, crystal with displacements of 0.03 Å, PBEsol",
-        {"Mg": 1.100, "O": -1.100},
+        "NaCl, solid and molten, 64 atoms, 100 to 2200 K, labels of SevenNet-0",
+        {"Na": 0.69, "Cl": -0.69},
     ),
 }
 SIGMA = 1.0
@@ -55,20 +63,72 @@ SHAPE = {"cutoff": 4.5, "readout_hidden": 32, "charge_model": "fixed", "sigma": 
 BATCH, LEARNING_RATE = 2, 1e-2
 SIZES = (5, 10, 20, 40, 80)
 N_VALIDATION = 20
-DESCRIPTORS = "descriptors"
+REFERENCE = (2, 24)  # degree and channels of the network that all others are as large as
+DESCRIPTORS = "symmetry functions"
 
 
-def n_parameters(l_max: int, channels: int) -> int:
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One training."""
+
+    data: str
+    model: str
+    size: int
+    seed: int
+    steps: int
+
+
+def parameters_of(module: torch.nn.Module) -> int:
+    """Trained parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def network_parameters(elements: list[str], l_max: int, channels: int) -> int:
     """Trained parameters of a network."""
-    network = EquiNetwork(
-        NetworkConfig(elements=["Na", "Cl"], l_max=l_max, channels=channels, **SHAPE)
-    )
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    config = NetworkConfig(elements=elements, l_max=l_max, channels=channels, **SHAPE)
+    return parameters_of(EquiNetwork(config))
 
 
-def channels_for(l_max: int, target: int) -> int:
-    """Channels with which a network has about `target` parameters."""
-    return min(range(4, 129, 2), key=lambda c: abs(n_parameters(l_max, c) - target))
+def nearest(count: Callable[[int], int], target: int) -> int:
+    """Width, of the even ones, with which there are about `target` parameters."""
+    return min(range(4, 129, 2), key=lambda width: abs(count(width) - target))
+
+
+@functools.cache
+def models_of(data: str) -> dict[str, tuple[int, int]]:
+    """Name of every model -> its degree (-1: descriptors) and width."""
+    elements = list(DATASETS[data][2])
+    target = network_parameters(elements, *REFERENCE)
+    models = {}
+    for l_max in (0, 1, 2):
+        count = functools.partial(network_parameters, elements, l_max)
+        channels = nearest(count, target)
+        models[f"l_max {l_max}, {channels} channels, {count(channels)} parameters"] = (
+            l_max,
+            channels,
+        )
+
+    def described(width: int) -> int:
+        return parameters_of(DescriptorModel(descriptors(data, width)))
+
+    width = nearest(described, target)
+    models[f"{DESCRIPTORS}, {described(width)} parameters"] = (-1, width)
+    return models
+
+
+def descriptors(data: str, hidden: int) -> DescriptorConfig:
+    """Shape of the descriptor model."""
+    return DescriptorConfig(list(DATASETS[data][2]), cutoff=SHAPE["cutoff"], hidden=hidden)
+
+
+def structures_of(task: Task) -> tuple[list[Atoms], list[Atoms]]:
+    """Training and validation structures; smaller training sets are part of larger ones."""
+    file, _, charges = DATASETS[task.data]
+    frames = [f for f in ase.io.read(DATA / file, ":") if set(f.symbols) == set(charges)]
+    order = np.random.default_rng(11).permutation(len(frames))
+    pool = np.random.default_rng(task.seed).permutation(order[N_VALIDATION:])
+    chosen = pool[: task.size], order[:N_VALIDATION]
+    return [frames[i] for i in chosen[0]], [frames[i] for i in chosen[1]]
 
 
 def without_coulomb(structures: list[Structure], charges: dict[str, float]) -> list[Structure]:
@@ -84,13 +144,14 @@ def without_coulomb(structures: list[Structure], charges: dict[str, float]) -> l
     return rest
 
 
-def train_network(l_max: int, channels: int, training, validation, steps: int, options) -> float:
+def network_error(task: Task, l_max: int, channels: int) -> float:
     """Train a network; returns its force error on the validation structures, meV/angstrom."""
-    charges = DATASETS[options.data][2]
-    epochs = max(round(steps * BATCH / len(training)), 1)
+    charges = DATASETS[task.data][2]
+    epochs = max(round(task.steps * BATCH / task.size), 1)
+    training, validation = structures_of(task)
     directory = train_model(
         folder_of("learning_curves"),
-        f"{options.data}_l{l_max}_{len(training)}",
+        f"{task.data}_l{l_max}_{task.size}_{task.seed}",
         {
             "model": {
                 "elements": list(charges), "l_max": l_max, "channels": channels,
@@ -98,6 +159,7 @@ def train_network(l_max: int, channels: int, training, validation, steps: int, o
             },
             "loss": {"energy": 10, "forces": 1, "stress": 0},
             "training": {
+                "seed": task.seed,
                 "max_epochs": epochs,
                 "batch_size": BATCH,
                 "learning_rate": LEARNING_RATE,
@@ -110,84 +172,115 @@ def train_network(l_max: int, channels: int, training, validation, steps: int, o
         },
         training,
         validation,
-        options.threads,
     )  # fmt: skip
     return float(evaluate(load_best(directory), validation)["forces_rmse_meV_per_A"])
 
 
+def descriptor_error(task: Task, hidden: int) -> float:
+    """Train the descriptor model; returns its force error, meV/angstrom."""
+    charges = DATASETS[task.data][2]
+    training, validation = (without_coulomb(from_atoms(s), charges) for s in structures_of(task))
+    config = descriptors(task.data, hidden)
+    model = train_descriptors(config, training, task.steps, BATCH, LEARNING_RATE, seed=task.seed)
+    return 1000.0 * force_error(model, validation)
+
+
+def error_of(task: Task) -> float:
+    """Train what a task asks for; returns its force error, meV/angstrom."""
+    torch.set_num_threads(1)
+    degree, width = models_of(task.data)[task.model]
+    return descriptor_error(task, width) if degree < 0 else network_error(task, degree, width)
+
+
 def main() -> int:
-    """Run all trainings; results are written after each size."""
+    """Run all trainings; the page is written when a repetition is complete."""
     options = options_of(
         __doc__,
         [
             ("--steps", {"type": int, "default": 2400, "help": "steps of every training"}),
-            ("--data", {"default": "nacl", "choices": list(DATASETS)}),
+            ("--seeds", {"type": int, "default": 3, "help": "repetitions of every training"}),
+            ("--workers", {"type": int, "default": 1, "help": "trainings at a time"}),
+            ("--data", {"default": "sio2", "choices": list(DATASETS)}),
         ],
     )
-    file, _, charges = DATASETS[options.data]
-    sizes, steps = ((5, 10), 20) if options.quick else (SIZES, options.steps)
-    frames = ase.io.read(DATA / file, ":")
-    frames = [f for f in frames if set(f.symbols) == set(charges)]
-    order = np.random.default_rng(11).permutation(len(frames))
-    validation = [frames[i] for i in order[:N_VALIDATION]]
-    pool = [frames[i] for i in order[N_VALIDATION:]]
-    rms = 1000.0 * np.sqrt(np.mean([np.square(f.get_forces()).mean() for f in validation]))
-    target = n_parameters(2, 16)
-    widths = {l_max: 16 if l_max == 2 else channels_for(l_max, target) for l_max in (0, 1, 2)}
-    labels = {
-        l_max: f"l_max {l_max}, {c} channels, {n_parameters(l_max, c)} parameters"
-        for l_max, c in widths.items()
-    }
-    config = DescriptorConfig(list(charges), cutoff=SHAPE["cutoff"])
-    errors: dict[str, list[float]] = {label: [] for label in (*labels.values(), DESCRIPTORS)}
-    rest = without_coulomb(from_atoms(pool), charges)
-    rest_validation = without_coulomb(from_atoms(validation), charges)
-    for size in sizes:
-        for l_max, label in labels.items():
-            errors[label].append(
-                train_network(l_max, widths[l_max], pool[:size], validation, steps, options)
+    sizes, steps, n_seeds = SIZES, options.steps, options.seeds
+    if options.quick:
+        sizes, steps, n_seeds = (5, 10), 20, 2
+    tasks = [
+        Task(options.data, model, size, seed, steps)
+        for seed in range(n_seeds)
+        for model in reversed(models_of(options.data))  # descriptors take longest
+        for size in sizes
+    ]
+    errors: dict[Task, float] = {}
+    context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
+    with concurrent.futures.ProcessPoolExecutor(options.workers, context) as pool:
+        futures = {pool.submit(error_of, task): task for task in tasks}
+        for future in concurrent.futures.as_completed(futures):
+            task = futures[future]
+            errors[task] = future.result()
+            print(
+                f"[{len(errors)}/{len(tasks)}] {task.model}, {task.size} structures, "
+                f"seed {task.seed}: {errors[task]:.1f} meV/Å",
+                flush=True,
             )
-        model = train_descriptors(config, rest[:size], steps, BATCH, LEARNING_RATE)
-        errors[DESCRIPTORS].append(1000.0 * force_error(model, rest_validation))
-        count = sum(p.numel() for p in model.parameters())
-        write(errors, list(sizes), steps, rms, count, options)
+            seeds = {s for s in range(n_seeds) if all(t in errors for t in tasks if t.seed == s)}
+            if task.seed in seeds:
+                write({t: e for t, e in errors.items() if t.seed in seeds}, len(seeds), options)
     return 0
 
 
-def write(errors: dict, sizes: list[int], steps: int, rms: float, count: int, options) -> None:
-    """Write table and picture of what is known."""
-    done = len(errors[DESCRIPTORS])
-    _, what, charges = DATASETS[options.data]
-    named = {
-        f"symmetry functions, {count} parameters" if name == DESCRIPTORS else name: values
-        for name, values in errors.items()
+def write(errors: dict[Task, float], n_seeds: int, options) -> None:
+    """Write table and picture."""
+    sizes = sorted({task.size for task in errors})
+    found = {
+        model: [
+            [errors[t] for t in errors if (t.model, t.size) == (model, size)] for size in sizes
+        ]
+        for model in models_of(options.data)
     }
-    rows = [[name, *(f"{value:.2f}" for value in values)] for name, values in named.items()]
+    first = next(iter(errors))
+    forces = [f.get_forces().ravel() for f in structures_of(first)[1]]
+    rms = 1000.0 * np.sqrt(np.square(np.concatenate(forces)).mean())
+    _, what, charges = DATASETS[options.data]
+    rows = [
+        [model, *(f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in values)]
+        for model, values in found.items()
+    ]
     text = (
         "# Force error against training structures\n\n"
-        f"{what}, 64 atoms; root mean square error of forces (meV/Å) of "
-        f"{N_VALIDATION} validation structures, whose forces have {rms:.1f} meV/Å. {steps} "
-        f"steps of {BATCH} structures each, cutoff {SHAPE['cutoff']:g} Å, the same fixed charges "
-        f"of ±{max(charges.values()):g} e for all.\n\n"
-        + markdown_table(["model", *(f"{size} structures" for size in sizes[:done])], rows)
+        f"{what}; root mean square error of forces (meV/Å) of {N_VALIDATION} validation "
+        f"structures, whose forces have {rms:.0f} meV/Å: mean (and range) of {n_seeds} trainings "
+        f"with other structures and first weights. {first.steps} steps of {BATCH} structures "
+        f"each, cutoff {SHAPE['cutoff']:g} Å, the same fixed charges ("
+        + ", ".join(f"{element} {charge:+g} e" for element, charge in charges.items())
+        + ") for all.\n\n"
+        + markdown_table(["model", *(f"{size} structures" for size in sizes)], rows)
     )
-    name = "learning_curves" + ("" if options.data == "nacl" else f"_{options.data}")
-    publish(name, text, draw(named, sizes[:done]), options.quick)
+    name = "learning_curves" + ("" if options.data == "sio2" else f"_{options.data}")
+    publish(name, text, draw(found, sizes), options.quick)
 
 
-def draw(errors: dict, sizes: list[int]):
-    """Errors on logarithmic axes."""
+def draw(errors: dict[str, list[list[float]]], sizes: list[int]) -> Figure:
+    """Means and ranges of errors on logarithmic axes."""
     figure, axes = plots.new_figure(1, 1, (5.6, 4.4))
     axis = axes[0, 0]
     for number, (name, values) in enumerate(errors.items()):
-        axis.loglog(
-            sizes, values, "o" + plots.LINE_STYLES[number], ms=4, color=plots.COLOURS[number],
-            label=name,
+        means = np.array([np.mean(v) for v in values])
+        spread = [
+            means - [min(v) for v in values],
+            np.array([max(v) for v in values]) - means,
+        ]
+        axis.errorbar(
+            sizes, means, spread, fmt="o" + plots.LINE_STYLES[number], ms=4, capsize=3,
+            color=plots.COLOURS[number], label=name,
         )  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_yscale("log")
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.minorticks_off()
     low, high = axis.get_ylim()
-    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50) if low <= t <= high]
+    ticks = [t for t in (5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
     axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
     axis.set_xlabel("training structures")
     axis.set_ylabel("force error (meV/Å)")

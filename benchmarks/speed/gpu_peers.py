@@ -1,6 +1,6 @@
 """Speed beside other codes on a CUDA device: energy, forces and stress through ASE.
 
-    python -m benchmarks.speed.gpu_peers --python sevenn=PATH --python mace=PATH
+    python -m benchmarks.speed.gpu_peers --python sevenn=PATH --python mace=PATH --python nequip=PATH
 
 Every code runs in a process of its own, by the interpreter that has its package; what its
 interpreter lacks is left out, and the page says so. The same structures and networks for all,
@@ -32,6 +32,7 @@ from equicalc import plots
 
 STRUCTURES = ("NaCl-512", "NaCl-1000", "NaCl-4096", "NaCl-8000", "NaCl-32768", "NaCl-97336")
 SEVENNET, MACE = "SevenNet-0", "MACE 128x0e+128x1o"
+NEQUIP = "NequIP 64 channels, l_max 1"
 # name of the network, code, its model
 CONTESTANTS = (
     (SEVENNET, "sevenn", lambda _: "7net-0"),
@@ -40,6 +41,8 @@ CONTESTANTS = (
     (MACE, "mace", random_peer("mace", ".model")),
     (MACE, "mace+cueq", random_peer("mace", ".model")),
     (MACE, "equicalc", imported_peer("mace", ".model")),
+    (NEQUIP, "nequip", random_peer("nequip", "_cuda.nequip.pt2", "cuda")),
+    (NEQUIP, "equicalc", imported_peer("nequip", ".ckpt")),
     ("2 layers, l_max 2", "equicalc", random_network(2)),
 )
 

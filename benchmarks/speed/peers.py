@@ -108,15 +108,19 @@ def imported_sevennet(name: str) -> Callable[[dict[str, str]], str]:
     return write
 
 
-def random_peer(code: str, suffix: str) -> Callable[[dict[str, str]], str]:
-    """Return a function that lets another code write a network with random weights."""
+def random_peer(code: str, suffix: str, *arguments: str) -> Callable[[dict[str, str]], str]:
+    """Return a function that lets another code write a network with random weights.
+
+    ``random_peers.py CODE FOLDER ARGUMENTS`` writes the file ``CODE`` + `suffix`.
+    """
 
     def write(pythons: dict[str, str]) -> str:
         path = OUTPUT / f"{code}{suffix}"
         if not path.is_file():
             OUTPUT.mkdir(parents=True, exist_ok=True)
             maker = Path(__file__).resolve().parent / "random_peers.py"
-            subprocess.run([pythons[code], str(maker), code, str(OUTPUT)], check=True)
+            command = [pythons[code], str(maker), code, str(OUTPUT), *arguments]
+            subprocess.run(command, check=True)
         return str(path)
 
     return write

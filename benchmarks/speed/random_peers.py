@@ -1,8 +1,8 @@
 """Writes models of other codes with random weights; run by the interpreter that has the code.
 
 ``python random_peers.py mace FOLDER`` writes ``mace.model``; ``python random_peers.py nequip
-FOLDER`` writes ``nequip.ckpt`` and, compiled by AOTInductor, ``nequip.nequip.pt2``. Speed does not
-depend on the weights.
+FOLDER [cpu|cuda]`` writes ``nequip.ckpt`` and, compiled by AOTInductor, ``nequip.nequip.pt2`` or
+``nequip_cuda.nequip.pt2``. Speed does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ ELEMENTS = ["H", "O", "Na", "Cl"]
 NUMBERS = [1, 8, 11, 17]
 CUTOFF = 5.0  # angstrom
 NEIGHBOURS = 26.0
+# in names of compiled files
+SUFFIXES = {"cpu": "", "cuda": "_cuda"}
 
 CONFIG = f"""
 run: [train]
@@ -105,30 +107,36 @@ def mace(folder: Path) -> None:
     torch.save(model, folder / "mace.model")
 
 
-def nequip(folder: Path) -> None:
+def nequip(folder: Path, device: str = "cpu") -> None:
     """Write a NequIP of 2 layers, l_max 1, 64 channels: one step of training, then compiled."""
+    tools = Path(sys.executable).parent
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        write_random_structure(work / "random.xyz")  # read again when a checkpoint is loaded
+        if not (folder / "nequip.ckpt").is_file():
+            (work / "config.yaml").write_text(CONFIG)
+            train = [tools / "nequip-train", "-cp", str(work), "-cn", "config"]
+            subprocess.run(train, cwd=work, check=True)
+            shutil.copy(work / "best.ckpt", folder / "nequip.ckpt")
+        shutil.copy(folder / "nequip.ckpt", work / "best.ckpt")
+        options = ["--mode", "aotinductor", "--device", device, "--target", "ase"]
+        compiler = [tools / "nequip-compile", "best.ckpt", "compiled.nequip.pt2", *options]
+        subprocess.run(compiler, cwd=work, check=True)
+        shutil.copy(work / "compiled.nequip.pt2", folder / f"nequip{SUFFIXES[device]}.nequip.pt2")
+
+
+def write_random_structure(path: Path) -> None:
+    """Write eight atoms with random forces."""
     import ase.io
     from ase.build import bulk
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    tools = Path(sys.executable).parent
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
-        atoms.rattle(0.1, seed=0)
-        forces = np.random.default_rng(0).normal(size=(len(atoms), 3))
-        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces, stress=np.zeros(6))
-        ase.io.write(work / "random.xyz", [atoms])
-        (work / "config.yaml").write_text(CONFIG)
-        compile_options = ["--mode", "aotinductor", "--device", "cpu", "--target", "ase"]
-        for command in (
-            ["nequip-train", "-cp", str(work), "-cn", "config"],
-            ["nequip-compile", "best.ckpt", "compiled.nequip.pt2", *compile_options],
-        ):
-            subprocess.run([tools / command[0], *command[1:]], cwd=work, check=True)
-        shutil.copy(work / "best.ckpt", folder / "nequip.ckpt")
-        shutil.copy(work / "compiled.nequip.pt2", folder / "nequip.nequip.pt2")
+    atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    atoms.rattle(0.1, seed=0)
+    forces = np.random.default_rng(0).normal(size=(len(atoms), 3))
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces, stress=np.zeros(6))
+    ase.io.write(path, [atoms])
 
 
 if __name__ == "__main__":
-    {"mace": mace, "nequip": nequip}[sys.argv[1]](Path(sys.argv[2]))
+    {"mace": mace, "nequip": nequip}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
