@@ -1,6 +1,6 @@
 """Speed beside other codes on a CUDA device: energy, forces and stress through ASE.
 
-    python -m benchmarks.speed.gpu_peers --python sevenn=PATH --python mace=PATH --python nequip=PATH
+    python -m benchmarks.speed.gpu_peers --python sevenn=PATH --python mace=PATH ...
 
 Every code runs in a process of its own, by the interpreter that has its package; what its
 interpreter lacks is left out, and the page says so. The same structures and networks for all,
