@@ -234,9 +234,7 @@ def write(errors: dict[Task, float], n_seeds: int, options) -> None:
     """Write table and picture."""
     sizes = sorted({task.size for task in errors})
     found = {
-        model: [
-            [errors[t] for t in errors if (t.model, t.size) == (model, size)] for size in sizes
-        ]
+        model: [[errors[t] for t in errors if (t.model, t.size) == (model, size)] for size in sizes]
         for model in models_of(options.data)
     }
     first = next(iter(errors))
