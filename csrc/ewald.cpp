@@ -347,7 +347,8 @@ CoulombSum bulk_sum(const Charges &atoms, const double *cell, const CoulombOptio
         return result;
     }
     const int threads = std::max(1, options.threads);
-    const WidthGroups groups = group_by_width(atoms.n, atoms.sigmas);
+    WidthGroups groups;
+    group_by_width(atoms.n, atoms.sigmas, groups);
     const Slots slots = make_slots(groups);
     const Lattice lattice = make_lattice(cell, options.k_outer);
     const auto tables = phase_tables(slots, atoms.positions, lattice, threads);

@@ -1,8 +1,11 @@
 #include "mesh.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -175,7 +178,7 @@ void CoulombMesh<Real>::set_charges(const Charges &atoms) {
     const std::size_t n = atoms.n;
     charges_.assign(atoms.charges, atoms.charges + n);
     sigmas_.assign(atoms.sigmas, atoms.sigmas + n);
-    groups_ = group_by_width(n, atoms.sigmas);
+    group_by_width(n, atoms.sigmas, groups_);
     if (n > 0 && groups_.sigma != widths_) {
         throw std::invalid_argument("the widths of the charges are not those of the mesh: found " +
                                     std::to_string(groups_.size()) + " different ones, expected " +
@@ -239,14 +242,15 @@ void CoulombMesh<Real>::sort_into_bins() {
 // One thread fills one plane of the mesh, atoms in a fixed order: no conflicts and no dependence on
 // the number of threads.
 template <class Real>
-void CoulombMesh<Real>::spread(Real *mesh) const {
+void CoulombMesh<Real>::spread(Real *mesh) {
     const int nx = points_[0], ny = points_[1], nz = points_[2];
     const auto planes = static_cast<std::int64_t>(widths_.size()) * nx;
+    // Rows with a margin, folded back at the end, so that a spline never wraps along z.
+    const std::size_t row = nz + kWidth - 1;
+    planes_.resize(row * ny * options_.threads);
 #pragma omp parallel num_threads(options_.threads)
     {
-        // Rows with a margin, folded back at the end, so that a spline never wraps along z.
-        const std::size_t row = nz + kWidth - 1;
-        std::vector<Real> plane(row * ny);
+        const std::span<Real> plane(planes_.data() + row * ny * omp_get_thread_num(), row * ny);
 #pragma omp for schedule(dynamic, 1)
         for (std::int64_t at = 0; at < planes; ++at) {
             std::fill(plane.begin(), plane.end(), Real(0));
@@ -317,6 +321,50 @@ void CoulombMesh<Real>::gather(const Real *mesh, std::size_t first, std::size_t 
     }
     add_self_and_background(charges_.size(), charges_.data(), sigmas_.data(), reciprocal_.volume,
                             options_, result);
+}
+
+template <class Real>
+void CoulombMesh<Real>::begin_atom_virials(std::size_t first, std::size_t last,
+                                           CoulombSum &result) const {
+    const double background = -2.0 * kPi * kCoulomb / reciprocal_.volume;
+    double total = 0.0, moment = 0.0;
+    for (std::size_t i = 0; i < charges_.size(); ++i) {
+        total += charges_[i];
+        moment += charges_[i] * sigmas_[i] * sigmas_[i];
+    }
+    result.atom_virials.assign(9 * charges_.size(), 0.0);
+    for (std::size_t i = first; i < last; ++i) {
+        // the potential on the mesh alone
+        const double sigma = sigmas_[i], q = charges_[i];
+        const double own =
+            filter_.self_potential(groups_.member[i]) - kCoulomb / (std::sqrt(kPi) * sigma);
+        const double others =
+            result.potentials[i] - own * q - background * (total * sigma * sigma + moment);
+        for (int c = 0; c < 9; ++c) {
+            result.atom_virials[9 * i + c] = q * q * filter_.self_virial(groups_.member[i])[c] +
+                                             (c % 4 == 0 ? 0.5 * q * others : 0.0);
+        }
+    }
+}
+
+template <class Real>
+void CoulombMesh<Real>::gather_atom_virials(const Real *mesh, int a, int b, std::size_t first,
+                                            std::size_t last, CoulombSum &result) const {
+    const double scale = 2.0 * kPi * kCoulomb / reciprocal_.volume;
+    const auto count = static_cast<std::int64_t>(charges_.size());
+#pragma omp parallel for num_threads(options_.threads) schedule(static)
+    for (std::int64_t at = 0; at < count; ++at) {
+        const std::size_t i = bins_[at];
+        if (i < first || i >= last) {
+            continue;
+        }
+        double found[4];
+        read_atom(mesh, points_, order_, &base_[3 * i], &weights_[3 * kWidth * i],
+                  &slopes_[3 * kWidth * i], found);
+        const double share = scale * charges_[i] * found[0];
+        result.atom_virials[9 * i + 3 * a + b] += share;
+        result.atom_virials[9 * i + 3 * b + a] += a == b ? 0.0 : share;
+    }
 }
 
 template class CoulombMesh<float>;

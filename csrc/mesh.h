@@ -48,7 +48,7 @@ class CoulombMesh {
     std::size_t spectrum_size() const;  // of the half spectra [widths][n0][n1][n2 / 2 + 1]
 
     // Charges on the meshes.
-    void spread(Real *mesh) const;
+    void spread(Real *mesh);
 
     // Spectra of the charges (sums without normalisation) -> spectra of the potentials, in place.
     void convolve(std::complex<Real> *spectra);
@@ -59,6 +59,17 @@ class CoulombMesh {
     // The same where `result` keeps its memory, and forces and potentials of the atoms from `first`
     // up to `last` alone; those of others are of no meaning.
     void gather(const Real *mesh, std::size_t first, std::size_t last, CoulombSum &result) const;
+
+    // Virials of these atoms [n][3][3] in `result`, for charges of one width: first their parts
+    // that need no other mesh, then six times, for axes a and b, those from the inverse transform
+    // of stress_spectrum. They sum to the virial but for that of the background.
+    void begin_atom_virials(std::size_t first, std::size_t last, CoulombSum &result) const;
+    void stress_spectrum(const std::complex<Real> *charges, int a, int b,
+                         std::complex<Real> *out) const {
+        filter_.stress(charges, a, b, out);
+    }
+    void gather_atom_virials(const Real *mesh, int a, int b, std::size_t first, std::size_t last,
+                             CoulombSum &result) const;
 
   private:
     template <int Order>
@@ -78,6 +89,7 @@ class CoulombMesh {
     std::vector<Real> slopes_;            // [n][3][8] and its derivative
     std::vector<std::size_t> bins_;       // atoms sorted by width and base_[0] ...
     std::vector<std::size_t> bin_start_;  // ... [widths n0 + 1]
+    std::vector<Real> planes_;            // one of each thread while spreading
     double energy_ = 0.0;
     double virial_[9] = {};
 };

@@ -39,23 +39,30 @@ std::unique_ptr<equicalc::MeshSolver> make_solver(double sigma, const std::array
 }
 
 py::dict solve(equicalc::MeshSolver &solver, const Array &charges, const Array &positions,
-               const Array &cell, std::size_t first, std::optional<std::size_t> last) {
+               const Array &cell, std::size_t first, std::optional<std::size_t> last,
+               bool atom_virials) {
     const auto n = static_cast<std::size_t>(charges.size());
     if (charges.ndim() != 1 || positions.ndim() != 2 || positions.shape(0) != charges.size() ||
         positions.shape(1) != 3 || cell.ndim() != 2 || cell.shape(0) != 3 || cell.shape(1) != 3) {
         throw std::invalid_argument("expected charges [n], positions [n, 3] and cell [3, 3]");
     }
-    const std::size_t end = std::min(last.value_or(n), n);
+    const equicalc::MeshCharges atoms{
+        n, positions.data(), charges.data(), first, std::min(last.value_or(n), n), atom_virials};
     const equicalc::CoulombSum *sum = nullptr;
     {
         py::gil_scoped_release release;
-        sum = &solver.solve(cell.data(), n, positions.data(), charges.data(), first, end);
+        sum = &solver.solve(cell.data(), atoms);
     }
     py::dict result;
     result["energy"] = sum->energy;
     result["potentials"] = Array(static_cast<py::ssize_t>(n), sum->potentials.data());
     result["forces"] = Array({static_cast<py::ssize_t>(n), py::ssize_t(3)}, sum->forces.data());
     result["virial"] = Array({py::ssize_t(3), py::ssize_t(3)}, sum->virial);
+    if (atom_virials) {
+        result["atom_virials"] =
+            Array({static_cast<py::ssize_t>(n), py::ssize_t(3), py::ssize_t(3)},
+                  sum->atom_virials.data());
+    }
     return result;
 }
 
@@ -94,5 +101,5 @@ void bind_mesh_solver(py::module_ &module) {
              py::arg("accuracy"), py::arg("single") = false, py::arg("device") = py::none(),
              py::arg("threads") = 1)
         .def("solve", &solve, py::arg("charges"), py::arg("positions"), py::arg("cell"),
-             py::arg("first") = 0, py::arg("last") = py::none());
+             py::arg("first") = 0, py::arg("last") = py::none(), py::arg("atom_virials") = false);
 }

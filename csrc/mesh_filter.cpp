@@ -267,6 +267,27 @@ void MeshFilter<Real>::apply(std::complex<Real> *spectra, const std::vector<doub
     }
 }
 
+template <class Real>
+void MeshFilter<Real>::stress(const std::complex<Real> *charges, int a, int b,
+                              std::complex<Real> *out) const {
+    const int ny = points_[1], half = points_[2] / 2 + 1;
+    const double *ia = reciprocal_.inverse[a], *ib = reciprocal_.inverse[b];
+#pragma omp parallel for num_threads(threads_) schedule(static)
+    for (int x = 0; x < points_[0]; ++x) {
+        const double hx = signed_index(x, points_[0]);
+        for (int y = 0; y < ny; ++y) {
+            const double hy = signed_index(y, ny);
+            const std::size_t at = (static_cast<std::size_t>(x) * ny + y) * half;
+            for (int z = 0; z < half; ++z) {
+                const double ka = hx * ia[0] + hy * ia[1] + z * ia[2];
+                const double kb = hx * ib[0] + hy * ib[1] + z * ib[2];
+                const double factor = 8.0 * kPi * kPi * ka * kb;
+                out[at + z] = static_cast<Real>(factor * slope_[at + z]) * charges[at + z];
+            }
+        }
+    }
+}
+
 template class MeshFilter<float>;
 template class MeshFilter<double>;
 

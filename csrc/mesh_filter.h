@@ -53,6 +53,12 @@ class MeshFilter {
     void apply(std::complex<Real> *spectra, const std::vector<double> &squares, double &energy,
                double *virial) const;
 
+    // For one width, and two axes a, b: spectrum of the charges -> that of the mesh on which a
+    // charge finds its share of the virial, the part of it that goes with k_a k_b.
+    void stress(const std::complex<Real> *charges, int a, int b, std::complex<Real> *out) const;
+
+    // Virial [3][3] of what a charge of 1 e misses of its own.
+    const double *self_virial(std::size_t width) const { return selves_[width].virial; }
     // Potential per charge which makes up for what a charge of this width misses of its own.
     double self_potential(std::size_t width) const { return selves_[width].potential; }
 

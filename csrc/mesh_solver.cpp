@@ -28,30 +28,54 @@ class HostMesh : public MeshSolver {
         spectrum_ = torch::zeros({1, nx, ny, nz / 2 + 1}, c10::toComplexType(real));
     }
 
-    const CoulombSum &solve(const double *cell, std::size_t n, const double *positions,
-                            const double *charges, std::size_t first, std::size_t last) override {
+    const CoulombSum &solve(const double *cell, const MeshCharges &atoms) override {
         const c10::InferenceMode guard;
         set_cell(cell);
-        sigmas_.assign(n, options_.sigma);
-        mesh_->set_charges({n, charges, positions, sigmas_.data()});
+        sigmas_.assign(atoms.n, options_.sigma);
+        mesh_->set_charges({atoms.n, atoms.charges, atoms.positions, sigmas_.data()});
         const int64_t points[] = {options_.points[0], options_.points[1], options_.points[2]};
         Real *density = density_.data_ptr<Real>();
         mesh_->spread(density);
         at::fft_rfftn_out(spectrum_, density_, std::nullopt, kAlong);
-        mesh_->convolve(
-            reinterpret_cast<std::complex<Real> *>(spectrum_.data_ptr<c10::complex<Real>>()));
+        if (atoms.atom_virials) {
+            if (!kept_.defined()) {
+                kept_ = torch::empty_like(spectrum_);
+            }
+            kept_.copy_(spectrum_);
+        }
+        mesh_->convolve(complex(spectrum_));
         at::fft_irfftn_out(density_, spectrum_, at::IntArrayRef(points), kAlong, "forward");
-        mesh_->gather(density, first, last, result_);
+        mesh_->gather(density, atoms.first, atoms.last, result_);
+        result_.atom_virials.clear();
+        if (atoms.atom_virials) {
+            add_atom_virials(points, atoms);
+        }
         return result_;
     }
 
     std::size_t memory_bytes() const override {
         // the filter has as much as the spectrum; splines are 48 numbers
-        return density_.nbytes() + 2 * spectrum_.nbytes() +
+        return density_.nbytes() + 2 * spectrum_.nbytes() + (kept_.defined() ? kept_.nbytes() : 0) +
                sigmas_.capacity() * (48 * sizeof(Real) + 12 * sizeof(double));
     }
 
   private:
+    static std::complex<Real> *complex(const Tensor &spectrum) {
+        return reinterpret_cast<std::complex<Real> *>(spectrum.data_ptr<c10::complex<Real>>());
+    }
+
+    void add_atom_virials(at::IntArrayRef points, const MeshCharges &atoms) {
+        mesh_->begin_atom_virials(atoms.first, atoms.last, result_);
+        for (int a = 0; a < 3; ++a) {
+            for (int b = a; b < 3; ++b) {
+                mesh_->stress_spectrum(complex(kept_), a, b, complex(spectrum_));
+                at::fft_irfftn_out(density_, spectrum_, points, kAlong, "forward");
+                mesh_->gather_atom_virials(density_.data_ptr<Real>(), a, b, atoms.first, atoms.last,
+                                           result_);
+            }
+        }
+    }
+
     static CoulombOptions mesh_options(const MeshOptions &options) {
         const auto [inner, outer] = taper_range(mesh_wave_accuracy(options.accuracy));
         return {inner / options.sigma, outer / options.sigma, false, options.threads};
@@ -76,6 +100,7 @@ class HostMesh : public MeshSolver {
     std::unique_ptr<CoulombMesh<Real>> mesh_;
     std::array<double, 9> cell_{};
     Tensor density_, spectrum_;
+    Tensor kept_;  // the spectrum of the charges, where virials of atoms are asked for
     std::vector<double> sigmas_;
     CoulombSum result_;
 };
@@ -93,37 +118,41 @@ class DeviceMesh : public MeshSolver {
         edge_ = {inner / options.sigma, outer / options.sigma};
     }
 
-    const CoulombSum &solve(const double *cell, std::size_t n, const double *positions,
-                            const double *charges, std::size_t first, std::size_t last) override {
+    const CoulombSum &solve(const double *cell, const MeshCharges &atoms) override {
         const c10::InferenceMode guard;
-        const auto count = static_cast<int64_t>(n);
+        const auto count = static_cast<int64_t>(atoms.n);
         set_cell(cell);
         set_size(count);
-        positions_.copy_(host(positions, {count, 3}));
-        charges_.copy_(host(charges, {count}));
+        positions_.copy_(on_host(atoms.positions, {count, 3}));
+        charges_.copy_(on_host(atoms.charges, {count}));
         double largest = 0.0;
-        for (std::size_t i = 0; i < n; ++i) {
-            largest = std::max(largest, std::abs(charges[i]));
+        for (std::size_t i = 0; i < atoms.n; ++i) {
+            largest = std::max(largest, std::abs(atoms.charges[i]));
         }
         found_.copy_(mesh_sum(positions_, charges_, members_, windows_, sigma_, cell_, points_,
                               options_.order, edge_, largest, options_.single));
         const double *values = found_.data_ptr<double>();
-        result_.forces.assign(values, values + 3 * n);
-        result_.potentials.assign(values + 3 * n, values + 4 * n);
-        add_rest(values + 4 * n, n, charges, first, last);
+        result_.forces.assign(values, values + 3 * atoms.n);
+        result_.potentials.assign(values + 3 * atoms.n, values + 4 * atoms.n);
+        add_rest(values + 4 * atoms.n, atoms);
+        result_.atom_virials.clear();
+        if (atoms.atom_virials) {
+            add_atom_virials(cell, atoms);
+        }
         return result_;
     }
 
     std::size_t memory_bytes() const override {
         const auto n = static_cast<std::size_t>(points_[0] * points_[1] * points_[2]);
-        return n * (options_.single ? 16 : 24) + found_.nbytes() * 3;
+        return n * (options_.single ? 16 : 24) + found_.nbytes() * 3 +
+               (host_ ? host_->memory_bytes() : 0);
     }
 
   private:
     torch::TensorOptions there(torch::ScalarType type) const {
         return torch::TensorOptions(type).device(options_.device);
     }
-    static Tensor host(const double *values, at::IntArrayRef sizes) {
+    static Tensor on_host(const double *values, at::IntArrayRef sizes) {
         return torch::from_blob(const_cast<double *>(values), sizes, torch::kFloat64);
     }
 
@@ -135,6 +164,17 @@ class DeviceMesh : public MeshSolver {
                 {4 * count + 7},
                 torch::TensorOptions(torch::kFloat64).pinned_memory(options_.device.is_cuda()));
         }
+    }
+
+    // From the same mesh on the host: they are asked for now and then.
+    void add_atom_virials(const double *cell, const MeshCharges &atoms) {
+        if (host_ == nullptr) {
+            MeshOptions options = options_;
+            options.on_device = false;
+            options.device = torch::kCPU;
+            host_ = make(options);
+        }
+        result_.atom_virials = host_->solve(cell, atoms).atom_virials;
     }
 
     // What charges of 1 e miss of their own on the mesh; depends on the cell alone.
@@ -151,12 +191,11 @@ class DeviceMesh : public MeshSolver {
         add_moments(missing.data_ptr<double>(), reciprocal_, own_energy_, own_virial_.data());
     }
 
-    void add_rest(const double *moments, std::size_t n, const double *charges, std::size_t first,
-                  std::size_t last) {
+    void add_rest(const double *moments, const MeshCharges &atoms) {
         double squares = 0.0, total = 0.0;
-        for (std::size_t i = 0; i < n; ++i) {
-            squares += charges[i] * charges[i];
-            total += charges[i];
+        for (std::size_t i = 0; i < atoms.n; ++i) {
+            squares += atoms.charges[i] * atoms.charges[i];
+            total += atoms.charges[i];
         }
         const double sigma = options_.sigma;
         const double self = -kCoulomb / (std::sqrt(kPi) * sigma);
@@ -167,8 +206,8 @@ class DeviceMesh : public MeshSolver {
         }
         add_moments(moments, reciprocal_, result_.energy, result_.virial);
         const double shared = -4.0 * kPi * kCoulomb / reciprocal_.volume * total * sigma * sigma;
-        for (std::size_t i = first; i < last; ++i) {
-            result_.potentials[i] += (2.0 * own_energy_ + self) * charges[i] + shared;
+        for (std::size_t i = atoms.first; i < atoms.last; ++i) {
+            result_.potentials[i] += (2.0 * own_energy_ + self) * atoms.charges[i] + shared;
         }
     }
 
@@ -181,6 +220,7 @@ class DeviceMesh : public MeshSolver {
     double own_energy_ = 0.0;  // of a charge of 1 e
     std::array<double, 9> own_virial_{};
     Tensor positions_, charges_, found_;
+    std::unique_ptr<MeshSolver> host_;
     CoulombSum result_;
 };
 

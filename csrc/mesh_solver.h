@@ -30,6 +30,15 @@ struct MeshOptions {
     bool operator==(const MeshOptions &) const = default;
 };
 
+// Charges (e) at positions (angstrom), and those of which more is asked than their part in the sum.
+struct MeshCharges {
+    std::size_t n = 0;
+    const double *positions = nullptr;  // [n][3]
+    const double *charges = nullptr;    // [n]
+    std::size_t first = 0, last = 0;    // from the first up to the last
+    bool atom_virials = false;          // by six more transforms, on the CPU
+};
+
 class MeshSolver {
   public:
     // Throws std::invalid_argument for an order that is not offered or too few points, and
@@ -37,10 +46,10 @@ class MeshSolver {
     static std::unique_ptr<MeshSolver> make(const MeshOptions &options);
     virtual ~MeshSolver() = default;
 
-    // Energy and virial of all charges (e, angstrom), forces and potentials of those from `first`
-    // up to `last` alone; cell [3][3] in rows. The result lives until the next call.
-    virtual const CoulombSum &solve(const double *cell, std::size_t n, const double *positions,
-                                    const double *charges, std::size_t first, std::size_t last) = 0;
+    // Energy and virial of all charges, forces, potentials and virials of those that are asked for;
+    // cell [3][3] in rows. Virials of atoms have no part of that of the background. The result
+    // lives until the next call.
+    virtual const CoulombSum &solve(const double *cell, const MeshCharges &atoms) = 0;
     // Of what is kept, on the host or on the device.
     virtual std::size_t memory_bytes() const = 0;
 };

@@ -29,8 +29,9 @@ Reciprocal make_reciprocal(const double *cell) {
     return reciprocal;
 }
 
-WidthGroups group_by_width(std::size_t n, const double *sigmas) {
-    WidthGroups groups;
+void group_by_width(std::size_t n, const double *sigmas, WidthGroups &groups) {
+    groups.sigma.clear();
+    groups.start.clear();
     groups.order.resize(n);
     groups.member.resize(n);
     std::iota(groups.order.begin(), groups.order.end(), std::size_t{0});
@@ -47,7 +48,6 @@ WidthGroups group_by_width(std::size_t n, const double *sigmas) {
         groups.member[i] = groups.size() - 1;
     }
     groups.start.push_back(n);
-    return groups;
 }
 
 Weight wave_weight(double k_sq, const CoulombOptions &options) {

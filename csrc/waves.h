@@ -38,7 +38,8 @@ struct WidthGroups {
     std::size_t size() const { return sigma.size(); }
 };
 
-WidthGroups group_by_width(std::size_t n, const double *sigmas);
+// `groups` keeps its memory.
+void group_by_width(std::size_t n, const double *sigmas, WidthGroups &groups);
 
 // Weight t(k) / k^2 of a wave and its derivative with respect to k^2.
 struct Weight {

@@ -157,5 +157,11 @@ class MeshSolver:
         threads: int = 1,
     ) -> None: ...
     def solve(
-        self, charges: Array, positions: Array, cell: Array, first: int = 0, last: int | None = None
+        self,
+        charges: Array,
+        positions: Array,
+        cell: Array,
+        first: int = 0,
+        last: int | None = None,
+        atom_virials: bool = False,
     ) -> dict[str, Any]: ...

@@ -25,8 +25,8 @@ int place_on_machine(LAMMPS_NS::LAMMPS *lmp) {
     return place + lmp->universe->root_proc[lmp->universe->iworld];
 }
 
-void refuse(LAMMPS_NS::LAMMPS *lmp) {
-    const std::string found = "pair_style equicalc: found 'device cuda', but ";
+void refuse(LAMMPS_NS::LAMMPS *lmp, const std::string &style) {
+    const std::string found = style + ": found 'device cuda', but ";
     const std::string otherwise =
         "type 'device cpu', or 'device auto', which takes a GPU where one can be used";
     if (at::show_config().find("CUDA Runtime") == std::string::npos) {
@@ -49,7 +49,8 @@ bool names_device(const std::string &word) {
     return word == "cpu" || word == "cuda" || word == "auto" || word == "staged";
 }
 
-DeviceChoice choose_device(LAMMPS_NS::LAMMPS *lmp, const std::string &word) {
+DeviceChoice choose_device(LAMMPS_NS::LAMMPS *lmp, const std::string &word,
+                           const std::string &style) {
     DeviceChoice choice;
     choice.is_staged = word == "staged";
     if (word == "cpu" || word == "staged") {
@@ -63,7 +64,7 @@ DeviceChoice choose_device(LAMMPS_NS::LAMMPS *lmp, const std::string &word) {
             torch::kCUDA, static_cast<c10::DeviceIndex>(place_on_machine(lmp) % n_gpus));
         choice.is_staged = true;
     } else if (word == "cuda") {
-        refuse(lmp);
+        refuse(lmp, style);
     }
     return choice;
 }

@@ -22,7 +22,8 @@ struct DeviceChoice {
 // Whether this is a word for a device.
 bool names_device(const std::string &word);
 // Of `cpu`, `cuda`, `auto` or `staged`. GPUs of a machine go round its ranks. Stops LAMMPS where
-// `cuda` is asked for and there is none. Collective.
-DeviceChoice choose_device(LAMMPS_NS::LAMMPS *lmp, const std::string &word);
+// `cuda` is asked for and there is none, in the name of `style`. Collective.
+DeviceChoice choose_device(LAMMPS_NS::LAMMPS *lmp, const std::string &word,
+                           const std::string &style);
 
 }  // namespace equicalc_lammps

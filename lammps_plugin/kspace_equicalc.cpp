@@ -23,6 +23,8 @@ using namespace equicalc_lammps;
 
 namespace {
 
+constexpr int kPlaces[6] = {0, 4, 8, 1, 2, 5};  // xx yy zz xy xz yz
+
 constexpr const char *kUsage =
     "kspace_style equicalc ACCURACY [device cpu|cuda|auto] [precision float32|float64]";
 
@@ -48,7 +50,7 @@ void KSpaceEquicalc::settings(int narg, char **arg) {
     for (int k = 1; k < narg; k += 2) {
         const std::string name = arg[k], value = k + 1 < narg ? arg[k + 1] : "";
         if (name == "device" && names_device(value)) {
-            device_ = choose_device(lmp, value);
+            device_ = choose_device(lmp, value, "kspace_style equicalc");
         } else if (name == "precision" && (value == "float32" || value == "float64")) {
             single_ = value == "float32";
         } else {
@@ -159,11 +161,6 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
     if (scale == 0.0) {
         return;  // nothing shall come of it
     }
-    if (vflag_atom != 0) {
-        error->all(FLERR,
-                   "kspace_style equicalc has no virials of single atoms, which a compute such as "
-                   "stress/atom or heat/flux asks for. Type 'kspace_style pppm 1e-5' instead");
-    }
     gathered_.gather(lmp, units_);
     if (!gathered_.is_finite()) {
         error->all(FLERR, "kspace_style equicalc: at step " + std::to_string(update->ntimestep) +
@@ -173,9 +170,9 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
     const std::array<double, 9> box = cell();
     const equicalc::CoulombSum *sum = nullptr;
     run_on_all_ranks(lmp, [&] {
-        const size_t first = gathered_.first();
-        sum = &solver_->solve(box.data(), gathered_.size(), gathered_.positions(),
-                              gathered_.charges(), first, first + gathered_.own().size());
+        const size_t first = gathered_.first(), last = first + gathered_.own().size();
+        sum = &solver_->solve(box.data(), {gathered_.size(), gathered_.positions(),
+                                           gathered_.charges(), first, last, vflag_atom != 0});
     });
     double total = 0.0;
     for (size_t k = 0; k < gathered_.size(); ++k) {
@@ -185,7 +182,6 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
         total, options_->sigma, equicalc::make_reciprocal(box.data()).volume);
     const double unit = scale * electronvolt_;
     energy = unit * sum->energy;
-    constexpr int kPlaces[6] = {0, 4, 8, 1, 2, 5};  // xx yy zz xy xz yz
     for (int k = 0; k < 6; ++k) {
         virial[k] = unit * (sum->virial[kPlaces[k]] - (k < 3 ? background : 0.0));
     }
@@ -204,6 +200,9 @@ void KSpaceEquicalc::add_to_atoms(const equicalc::CoulombSum &sum) {
         }
         if (eflag_atom != 0) {
             eatom[i] += 0.5 * unit * gathered_.charges()[k] * sum.potentials[k];
+        }
+        for (int c = 0; c < 6 && vflag_atom != 0; ++c) {
+            vatom[i][c] += unit * sum.atom_virials[9 * k + kPlaces[c]];
         }
         ++k;
     }

@@ -15,7 +15,8 @@
 // `kspace_modify` knows `mesh`, `order`, `slab` and `force` here. Every rank gathers the charges of
 // all ranks and does the whole sum, the same to the last bit; forces on its own atoms are what it
 // keeps. One CPU core does this faster than `pppm` on one rank, a GPU much faster; `pppm` shares
-// the work among ranks. There are no virials per atom.
+// the work among ranks. Virials of atoms take six more transforms on the CPU, on the steps that ask
+// for them.
 #pragma once
 
 #include "device_choice.h"

@@ -28,7 +28,7 @@ struct Option {
 bool read_device(LAMMPS *lmp, StyleOptions &options, const Words &values) {
     const bool known = names_device(values[0]);
     if (known) {
-        options.device = choose_device(lmp, values[0]);
+        options.device = choose_device(lmp, values[0], "pair_style equicalc");
     }
     return known;
 }

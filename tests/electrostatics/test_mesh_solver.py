@@ -64,6 +64,28 @@ def test_some_atoms_feel_what_they_feel_among_all(random_system, device):
         assert np.array_equal(some[kind][5:9], every[kind][5:9])
 
 
+@pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
+@pytest.mark.parametrize("points", [(24, 27, 25), (9, 8, 10)], ids=["fine", "coarse"])
+def test_virials_of_atoms_sum_to_the_virial_and_tend_to_the_exact_ones(
+    random_system, device, single, points
+):
+    system = random_system(20, seed=7)
+    solver = _core.MeshSolver(SIGMA, points, ORDER, ACCURACY, single, device)
+    atoms = system.charges, system.positions, system.cell
+    found = solver.solve(*atoms, atom_virials=True)
+    shares = found["atom_virials"]
+    tolerance = 1e-4 if single else 1e-10  # of some tens of eV
+    assert np.abs(shares.sum(axis=0) - found["virial"]).max() < tolerance
+    np.testing.assert_allclose(shares, shares.transpose(0, 2, 1), rtol=0, atol=1e-12)
+    if points[0] == 24:
+        exact = solve(*atoms, BULK, SIGMA, 1e-12, "ewald", atom_virials=True)
+        assert np.abs(shares - exact.atom_virials).max() < 1e-3
+    some = solver.solve(*atoms, 5, 9, atom_virials=True)
+    assert np.array_equal(some["atom_virials"][5:9], shares[5:9])
+    assert "atom_virials" not in solver.solve(*atoms)
+
+
 def test_result_does_not_depend_on_the_number_of_threads(random_system):
     system = random_system(40, seed=5)
     one, three = (

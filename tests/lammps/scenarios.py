@@ -24,6 +24,7 @@ timestep 0.00025
 RESTING = "velocity all create 300 7\ntimestep 0.00025\nneigh_modify every 1 delay 0 check yes\n"
 NVE = "fix nve all nve\nrun 12\n"
 ORDINARY = "pppm 1.0e-5"
+OWN = "equicalc 1.0e-5"
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,8 @@ FIXES = [
     Scenario("fix nph tri", npt("nph tri 0 0 0.1"), after=TRICLINIC),
     Scenario("fix npt, pppm", npt("npt temp 300 300 0.1 iso 0 0 0.1"), kspace=ORDINARY,
              tolerance="mesh", every=4),
+    Scenario("fix npt, mesh of equicalc", npt("npt temp 300 300 0.1 tri 0 0 0.1"), skewed_salt,
+             kspace=OWN, tolerance="mesh", every=4, quick=True),
     Scenario("fix nvt", MOVING + "fix nvt all nvt temp 300 300 0.05\nrun 12\n"),
     Scenario("fix langevin", MOVING + "fix heat all langevin 300 300 0.05 48279\n" + NVE,
              quick=True),

@@ -99,6 +99,63 @@ def test_single_atom_without_edges_works(bench, deep_model, device):
     compare(bench, atoms, deep_model, device)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", ["skewed_salt", "slab"])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_mesh_of_equicalc_gives_what_it_gives_on_the_cpu(bench, deep_model, device, kind, ranks):
+    atoms = getattr(bench, kind)()
+    expected = bench.evaluate(atoms, deep_model, kspace="equicalc 1.0e-5")
+    # it follows the network, and goes there alone
+    for kspace, words in (("", f"device {device}"), (f" device {device}", "")):
+        found = bench.evaluate(
+            atoms, deep_model, kspace=f"equicalc 1.0e-5{kspace}", ranks=ranks, words=words
+        )
+        assert_same(bench, found, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_mesh_of_equicalc_in_single_precision_is_as_good(bench, deep_model, device):
+    atoms = bench.skewed_salt()
+    expected = bench.evaluate(atoms, deep_model, kspace="equicalc 1.0e-5")
+    kspace = f"equicalc 1.0e-5 device {device} precision float32"
+    found = bench.evaluate(atoms, deep_model, kspace=kspace, ranks=2)
+    assert_same(bench, found, expected, SINGLE)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", CHARGE_MODELS)
+def test_mesh_of_equicalc_sums_every_charge_model(bench, model_of, device, name):
+    atoms, model = bench.salt((2, 1, 1)), model_of(name)
+    expected = bench.evaluate(atoms, model, kspace="equicalc 1.0e-5")
+    found = bench.evaluate(atoms, model, kspace="equicalc 1.0e-5", words=f"device {device}")
+    # charges that are searched for end within the tolerance of this accuracy
+    limits = SINGLE if "equilibrated" in name else LIMITS
+    assert_same(bench, found, expected, limits)
+
+
+BOX_MOVES = """velocity all create 300 7 loop geom
+neigh_modify every 1 delay 0 check yes
+fix 1 all nph iso 0 0 1.0
+timestep 0.00025
+thermo 5
+thermo_style custom step pe press vol
+thermo_modify format float %.15g
+run 20
+"""
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_mesh_of_equicalc_follows_the_box(bench, deep_model, device):
+    tables = []
+    for words in ("", f"device {device}"):
+        deck = bench.deck(deep_model, BOX_MOVES, kspace="equicalc 1.0e-4", style=words)
+        tables.append(bench.run(deck, bench.salt((2, 1, 1)), ranks=2).thermo[-1])
+    assert np.ptp(tables[0]["Volume"]) > 0.01
+    for key, expected in tables[0].items():
+        # twenty steps magnify the rounding of the first
+        assert np.abs(tables[1][key] - expected).max() <= 1e-8 * np.abs(expected).max(), key
+
+
 DYNAMICS = """velocity all create 600 7 loop geom
 velocity all set 200 130 -150 sum yes
 neighbor 0.4 bin
@@ -188,6 +245,15 @@ def test_missing_gpu_is_named_with_what_to_do(bench, tiny_model):
     built_with = "without CUDA" if torch.version.cuda is None else "sees no GPU"
     for words in ("device cuda", f"torch {torch.__version__.split('+')[0]}", built_with,
                   "device cpu", "device auto"):  # fmt: skip
+        assert words in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_missing_gpu_of_the_mesh_is_named_with_what_to_do(bench, tiny_model):
+    deck = bench.deck(tiny_model, "run 0\n", kspace="equicalc 1.0e-5 device cuda")
+    with pytest.raises(LammpsError) as caught:
+        bench.run(deck, bench.salt((1, 1, 1)), ranks=2)
+    for words in ("kspace_style equicalc: found 'device cuda'", "device cpu", "device auto"):
         assert words in str(caught.value)
 
 

@@ -94,7 +94,11 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kspace"),
-    [*((name, "pppm 1.0e-5") for name in OTHERS), ("si", "ewald 1.0e-10")],
+    [
+        *((name, "pppm 1.0e-5") for name in OTHERS),
+        *((name, "equicalc 1.0e-5") for name in OTHERS),
+        ("si", "ewald 1.0e-10"),
+    ],
 )
 def test_crystal_is_the_same_in_every_unit_system(bench, model_of, name, kspace):
     atoms, model = bench.skewed_salt(), model_of("predicted with widths")
@@ -127,10 +131,13 @@ def test_cluster_in_a_field_is_the_same_in_every_unit_system(bench, model_of, na
     assert_same(results[1], results[0])
 
 
-@pytest.mark.parametrize("name", ["real", "si"])
-def test_slab_is_the_same_in_every_unit_system(bench, model_of, name):
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    [("real", "ewald 1.0e-8"), ("si", "ewald 1.0e-8"), ("electron", "equicalc 1.0e-5")],
+)
+def test_slab_is_the_same_in_every_unit_system(bench, model_of, name, solver):
     atoms, model = bench.slab(), model_of("equilibrated with widths")
-    kspace = "ewald 1.0e-8\nkspace_modify slab 3.0"
+    kspace = f"{solver}\nkspace_modify slab 3.0"
     expected = evaluate(bench, atoms, model, "metal", kspace=kspace)
     assert_same(evaluate(bench, atoms, model, name, kspace=kspace, ranks=2), expected)
 
