@@ -6,9 +6,9 @@
 // MODEL is a file or the name of a shipped model; each atom type gets a chemical element, or NULL
 // for atoms the model does not describe. Several models make a committee: energies, forces, virial
 // and charges are means over the models, each of which has a Coulomb energy of its own. Defaults:
-// precision float64, total charge 0, no field. A model with charges also needs a kspace_style,
-// unless no direction is periodic. All numbers are in the units of the deck: `units metal`, `real`,
-// `electron` or `si`.
+// precision float64, total charge 0, no field. A model with charges also needs a kspace_style
+// (kspace_equicalc.h, or one of LAMMPS), unless no direction is periodic. All numbers are in the
+// units of the deck: `units metal`, `real`, `electron` or `si`.
 //
 // efield is a macroscopic field F (V/angstrom; V/cm in `electron`, V/m in `si`). The energy is then
 // E - F.M with the dipole M of dipole.h; forces are its derivatives, the response of the charges

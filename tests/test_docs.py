@@ -43,6 +43,12 @@ def test_anchors_lead_somewhere(anchor):
     assert anchor in headings
 
 
+def test_usage_of_the_kspace_style_is_that_of_its_message():
+    source = (ROOT / "lammps_plugin" / "kspace_equicalc.cpp").read_text()
+    usage = re.search(r'kUsage =\s*"(.*?)";', source, re.S).group(1)
+    assert f"```\n{usage}\n```" in PAGE
+
+
 def test_options_of_the_page_are_those_of_the_style():
     source = (ROOT / "lammps_plugin" / "style_options.cpp").read_text()
     known = set(re.findall(r"\[(\w+) ", re.search(r"kUsage =(.*?);", source, re.S).group(1)))

@@ -3,7 +3,8 @@
     python -m benchmarks.lammps.speed                  (or: make bench-lammps)
 
 A random network of the default architecture (2 layers, degree 2, 64 channels, cutoff 5 A), without
-charges and with predicted ones (`pppm 1e-5`), runs rattled NaCl at constant energy in `lmp`:
+charges and with predicted ones (`pppm 1e-5` and `equicalc 1e-5`), runs rattled NaCl at constant
+energy in `lmp`:
 
 - size: 64 to 13,824 atoms on one rank, float32 and float64;
 - strong scaling: 4096 atoms on 1, 2 and 4 ranks; weak scaling: 1728 atoms per rank;
@@ -42,6 +43,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results" / "lammps"
 OUTPUT = Path(__file__).resolve().parent.parent / "output" / "lammps_speed"
 ELEMENTS = ["Na", "Cl"]
 LATTICE_CONSTANT = 5.64
+NO_CHARGES, SOLVERS = "no charges", ("equicalc", "pppm")
 SECONDS = 6.0  # that a measurement should last
 
 DECK = """units metal
@@ -73,10 +75,19 @@ class Case:
     ranks: int = 1
     precision: str = "float32"
     charges: bool = False
+    solver: str = "pppm"  # of charges
 
     @property
     def key(self) -> str:
-        return json.dumps(asdict(self))
+        fields = asdict(self)
+        if self.solver == "pppm":
+            del fields["solver"]  # keys of measurements from when there was no other
+        return json.dumps(fields)
+
+    @property
+    def kspace(self) -> str:
+        """The command of the deck."""
+        return f"kspace_style {self.solver} 1.0e-5" if self.charges else ""
 
     @property
     def n_atoms(self) -> int:
@@ -87,15 +98,16 @@ def cases() -> Iterator[Case]:
     """What is measured, the short ones first."""
     cubes = [(n, n, n) for n in (2, 4, 6, 8, 12)]
     for repeat in cubes:
-        for charges in (False, True):
-            yield Case("size", repeat, charges=charges)
+        yield Case("size", repeat)
+        for solver in SOLVERS:
+            yield Case("size", repeat, charges=True, solver=solver)
     for repeat in cubes[:4]:
         yield Case("size", repeat, precision="float64")
-    for charges in (False, True):
+    for options in ({}, *({"charges": True, "solver": solver} for solver in SOLVERS)):
         for ranks in (1, 2, 4):
-            yield Case("strong", (8, 8, 8), ranks, charges=charges)
+            yield Case("strong", (8, 8, 8), ranks, **options)
         for ranks in (1, 2, 4):
-            yield Case("weak", (6, 6, 6 * ranks), ranks, charges=charges)
+            yield Case("weak", (6, 6, 6 * ranks), ranks, **options)
     for repeat in cubes[:4]:
         yield Case("bare", repeat)
     yield Case("size", (18, 18, 18))
@@ -135,7 +147,7 @@ def in_lammps(case: Case) -> dict:
     deck.write_text(
         DECK.format(
             grid=grid, precision=case.precision, model=model_file(case.charges),
-            kspace="kspace_style pppm 1.0e-5" if case.charges else "",
+            kspace=case.kspace,
             warm=max(steps // 5, 2), steps=steps,
         )
     )  # fmt: skip
@@ -175,21 +187,24 @@ def bare(case: Case) -> dict:
     return {"us_per_atom": 1e6 * float(np.median(times[1:])) / len(atoms), "steps": len(times)}
 
 
+def solver_of(entry: dict) -> str:
+    """What sums the charges of a measurement."""
+    return str(entry.get("solver", "pppm")) if entry["charges"] else NO_CHARGES
+
+
 def line(entry: dict) -> str:
     """One row of a table of times."""
     parts = entry.get("parts")
     cells = [f"{parts[name]:.1f}" for name in PARTS] if parts else [""] * len(PARTS)
     return (
         f"| {entry['n_atoms']} | {entry['ranks']} | {entry['precision']} "
-        f"| {'yes' if entry['charges'] else 'no'} | **{entry['us_per_atom']:.1f}** | "
-        + " | ".join(cells)
-        + " |"
+        f"| {solver_of(entry)} | **{entry['us_per_atom']:.1f}** | " + " | ".join(cells) + " |"
     )
 
 
 def tables(entries: list[dict]) -> str:
     """All tables."""
-    head = "| atoms | ranks | precision | charges | µs/atom/step | " + " | ".join(PARTS) + " |"
+    head = "| atoms | ranks | precision | solver | µs/atom/step | " + " | ".join(PARTS) + " |"
     head += "\n" + "|---" * (5 + len(PARTS)) + "|"
     text = ["# Speed of `pair_style equicalc`", ""]
     text += ["Default architecture (2 layers, degree 2, 64 channels, 5 Å), rattled NaCl; LAMMPS'"]
@@ -201,16 +216,15 @@ def tables(entries: list[dict]) -> str:
     text += ["## Size", "", head, *map(line, of("size")), ""]
     for table, title in (("strong", "Strong scaling"), ("weak", "Weak scaling")):
         text += [f"## {title}", "", head, *map(line, of(table)), ""]
-        for charges in (False, True):
-            mine = {e["ranks"]: e for e in of(table) if e["charges"] == charges}
+        for solver in (NO_CHARGES, *SOLVERS):
+            mine = {e["ranks"]: e for e in of(table) if solver_of(e) == solver}
             gains = [
                 f"{ranks} ranks {mine[1]['us_per_atom'] / mine[ranks]['us_per_atom']:.2f}x"
                 for ranks in (2, 4)
                 if 1 in mine and ranks in mine
             ]
             if gains:
-                words = "with" if charges else "without"
-                text += [f"Gain over one rank, {words} charges: {', '.join(gains)}.", ""]
+                text += [f"Gain over one rank, {solver}: {', '.join(gains)}.", ""]
     text += ["## The pair style beside the bare network", ""]
     text += ["| atoms | bare (µs/atom) | LAMMPS' pair time (µs/atom/step) | overhead |"]
     text += ["|---|---|---|---|"]
@@ -226,18 +240,19 @@ def tables(entries: list[dict]) -> str:
             text += [f"| {entry['n_atoms']} | {alone:.1f} | {pair:.1f} | {more:+.0f} % |"]
     text += ["", "## Memory on one rank, float32", ""]
     text += [
-        "| atoms | charges | peak (MiB) | kB per atom beyond the smallest |",
+        "| atoms | solver | peak (MiB) | kB per atom beyond the smallest |",
         "|---|---|---|---|",
     ]
     measured = [e for e in of("size") if "peak_kB" in e and e["precision"] == "float32"]
     for entry in measured:
         least = min(
-            (e for e in measured if e["charges"] == entry["charges"]), key=lambda e: e["n_atoms"]
+            (e for e in measured if solver_of(e) == solver_of(entry)), key=lambda e: e["n_atoms"]
         )
         extra = entry["n_atoms"] - least["n_atoms"]
         each = f"{(entry['peak_kB'] - least['peak_kB']) / extra:.1f}" if extra else ""
-        charges = "yes" if entry["charges"] else "no"
-        text += [f"| {entry['n_atoms']} | {charges} | {entry['peak_kB'] / 1024:.0f} | {each} |"]
+        text += [
+            f"| {entry['n_atoms']} | {solver_of(entry)} | {entry['peak_kB'] / 1024:.0f} | {each} |"
+        ]
     return "\n".join(text) + "\n"
 
 
@@ -245,28 +260,28 @@ def draw(entries: list[dict]):
     """Return the picture: time per atom against size, and gains by ranks."""
     figure, axes = plots.new_figure(1, 2, (8.0, 3.2))
     left, right = axes[0]
-    series = [("float32", False), ("float32", True), ("float64", False)]
-    for number, (precision, charges) in enumerate(series):
+    series = [("float32", NO_CHARGES), ("float64", NO_CHARGES)]
+    series += [("float32", solver) for solver in SOLVERS]
+    for number, (precision, solver) in enumerate(series):
         mine = sorted(
             (e["n_atoms"], e["us_per_atom"]) for e in entries
-            if e["table"] == "size" and e["precision"] == precision and e["charges"] == charges
+            if e["table"] == "size" and e["precision"] == precision and solver_of(e) == solver
         )  # fmt: skip
-        label = f"{precision}{', charges and pppm' if charges else ''}"
+        label = f"{precision}, {solver}"
         if mine:
             left.plot(*zip(*mine, strict=True), "o-", color=plots.COLOURS[number], label=label)
     left.set(xscale="log", xlabel="atoms", ylabel="µs per atom and step, one rank")
     left.set_ylim(bottom=0)
     left.legend(fontsize=8, frameon=False)
-    for number, (table, charges) in enumerate(
-        [("strong", False), ("strong", True), ("weak", False), ("weak", True)]
-    ):
+    scaling = [(table, s) for table in ("strong", "weak") for s in (NO_CHARGES, *SOLVERS)]
+    for number, (table, solver) in enumerate(scaling):
         mine = {
             e["ranks"]: e["us_per_atom"] for e in entries
-            if e["table"] == table and e["charges"] == charges
+            if e["table"] == table and solver_of(e) == solver
         }  # fmt: skip
         if 1 in mine:
             ranks = sorted(mine)
-            label = f"{table}{', charges' if charges else ''}"
+            label = f"{table}, {solver}"
             gains = [mine[1] / mine[r] for r in ranks]
             right.plot(ranks, gains, "o-", color=plots.COLOURS[number], label=label)
     right.set(xlabel="ranks", ylabel="gain over one rank")
