@@ -77,7 +77,7 @@ docs: setup
 
 # Every proof of docs/long_range.md, trainings included: hours
 bench-long-range: setup
-	for proof in transfer phonons far_field response fragments slab chirality conservation learning_curves; do \
+	for proof in transfer force_constants phonons far_field response fragments slab chirality conservation learning_curves; do \
 		$(BIN)/python -m benchmarks.long_range.$$proof || exit 1; done
 	$(BIN)/python docs/update_readme.py
 

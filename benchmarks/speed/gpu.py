@@ -11,6 +11,7 @@ The Coulomb sum on the device, alone and in whole steps, has a page of its own (
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ def require_device() -> None:
             "this build of equicalc has no kernels for CUDA devices. Build it with nvcc in PATH: "
             "EQUICALC_CUDA=1 pip install --no-build-isolation --no-deps -e ."
         )
+
+
+def card() -> str:
+    """Return the kind of the device as part of file names: "h100" of "NVIDIA H100 80GB HBM3"."""
+    words = re.sub(r"[^\w ]", "", torch.cuda.get_device_name()).lower().split()
+    return next((word for word in words if re.search(r"\d", word)), "cuda")
 
 
 def sevennet(path: str | None, folder: Path) -> str | None:
@@ -104,7 +111,7 @@ def plot(rows: list[dict[str, Any]]) -> None:
     axes.set_ylabel("µs per atom")
     axes.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(RESULTS / "gpu.png", dpi=150)
+    figure.savefig(RESULTS / f"gpu_{card()}.png", dpi=150)
 
 
 def measure_networks(sevennet_path: str | None, dtype: str, folder: Path) -> list[dict[str, Any]]:
@@ -143,12 +150,12 @@ def write_networks(rows: list[dict[str, Any]], dtype: str) -> None:
         "forces and virial from positions, all on the CPU; neighbour searches are not in it."
     )
     page = ["# Time per atom on a CUDA device", intro, markdown_table(header, table)]
-    write_text("gpu", "\n\n".join(page))
+    write_text(f"gpu_{card()}", "\n\n".join(page))
     plot(rows)
 
 
 def main() -> None:
-    """Measure, write gpu.md, gpu.png and gpu_coulomb.md of benchmarks/results/speed."""
+    """Measure, write gpu_CARD.md, gpu_CARD.png, gpu_coulomb.md of benchmarks/results/speed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", default="all", choices=["all", "networks", "coulomb"])
     parser.add_argument("--sevennet", help="model file of an imported SevenNet-0")

@@ -83,21 +83,23 @@ def plot(rows: list[dict[str, Any]]) -> Figure:
 
 def page(rows: list[dict[str, Any]], stopped: dict[str, str]) -> str:
     """Text of the page."""
-    others_of: dict[tuple[str, int], list[float]] = {}
+    others_of: dict[tuple[str, int, str], list[float]] = {}
     for row in rows:
         if row["kind"] != "equicalc":
-            others_of.setdefault((row["network"], row["n_atoms"]), []).append(row["us"][1])
+            key = row["network"], row["n_atoms"], row["device"]
+            others_of.setdefault(key, []).append(row["us"][1])
     table = []
     for row in rows:
-        others = others_of.get((row["network"], row["n_atoms"]), [])
+        others = others_of.get((row["network"], row["n_atoms"], row["device"]), [])
         ours = row["kind"] == "equicalc" and others
         table.append([
-            row["network"], row["kind"], row["n_atoms"], f"{row['edges_per_atom']:.1f}",
+            row["network"], row["kind"], card_of(row), row["n_atoms"],
+            f"{row['edges_per_atom']:.1f}",
             "{1:.3g} ({0:.3g} to {2:.3g})".format(*row["us"]),
             f"{row['peak_MB']:.0f}" if row["peak_MB"] else "not measured",
             f"{min(others) / row['us'][1]:.1f}" if ours else "",
         ])  # fmt: skip
-    header = ["network", "code", "atoms", "edges per atom", "µs per atom (quartiles)",
+    header = ["network", "code", "device", "atoms", "edges per atom", "µs per atom (quartiles)",
               "memory of the device (MB)", "faster than the fastest other"]  # fmt: skip
     devices = ", ".join(sorted({row["device"] for row in rows}))
     intro = (
@@ -112,6 +114,11 @@ def page(rows: list[dict[str, Any]], stopped: dict[str, str]) -> str:
     if missing:
         parts.append(f"Not measured: {', '.join(missing)}.")
     return "\n\n".join(parts)
+
+
+def card_of(row: dict[str, Any]) -> str:
+    """Kind of the device of a row: "H100" of "NVIDIA H100 80GB HBM3, torch 2.11.0"."""
+    return str(row["device"]).removeprefix("NVIDIA ").split(",")[0].split()[0]
 
 
 def name_of(contestant: tuple[Any, ...]) -> str:

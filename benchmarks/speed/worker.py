@@ -30,6 +30,9 @@ STEP = 0.01
 def calculator(kind: str, model: str, dtype: str, device: str):  # type: ignore[no-untyped-def]
     """Return ASE's calculator of a code; names that end in ``+cueq`` use cuEquivariance."""
     code, _, extra = kind.partition("+")
+    if extra == "cueq":
+        # without these kernels its Python package falls back to plain torch operations
+        import cuequivariance_ops_torch  # noqa: F401
     if code == "equicalc":
         from equicalc import EquiCalculator
 
