@@ -4,7 +4,6 @@
 #include "units.h"
 
 #include <cstddef>
-#include <mpi.h>
 #include <vector>
 
 namespace LAMMPS_NS {
@@ -26,16 +25,14 @@ class GatheredCharges {
     std::size_t first() const { return first_; }
     const std::vector<int> &own() const { return own_; }
     // Whether all numbers are finite; the same on all ranks.
-    bool is_finite() const { return is_finite_; }
+    bool is_finite() const;
 
     std::size_t memory_bytes() const;
 
   private:
     std::vector<int> own_, counts_, starts_;
-    std::vector<double> packed_, all_;  // x, y, z, q
     std::vector<double> positions_, charges_;
     std::size_t first_ = 0;
-    bool is_finite_ = true;
 };
 
 }  // namespace equicalc_lammps

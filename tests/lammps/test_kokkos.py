@@ -37,6 +37,7 @@ PPPM = "kspace_style pppm 1.0e-5\n"
 # `suffix` chooses a kspace_style of the host beside a pair style of KOKKOS.
 PPPM_ON_HOST = "suffix off\nkspace_style pppm 1.0e-5\nsuffix on\n"
 EWALD = "kspace_style ewald 1.0e-8\n"
+OWN = "kspace_style equicalc 1.0e-5\n"
 
 OUT = """compute e all pe/atom
 compute s all stress/atom NULL
@@ -110,7 +111,11 @@ def test_model_without_charges_has_the_same_numbers(
 
 
 @needs_kokkos
-@pytest.mark.parametrize("kspace", [PPPM, PPPM_ON_HOST, EWALD], ids=["pppm/kk", "pppm", "ewald"])
+@pytest.mark.parametrize(
+    "kspace",
+    [PPPM, PPPM_ON_HOST, EWALD, OWN],
+    ids=["pppm/kk", "pppm", "ewald", "equicalc"],
+)
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("cell", ["salt", "skewed_salt"])
 def test_three_layers_with_charges_have_the_same_numbers(kokkos, deep_model, ranks, kspace, cell):
@@ -121,7 +126,7 @@ def test_three_layers_with_charges_have_the_same_numbers(kokkos, deep_model, ran
 
 
 @needs_kokkos
-@pytest.mark.parametrize("kspace", [PPPM, EWALD], ids=["pppm/kk", "ewald"])
+@pytest.mark.parametrize("kspace", [PPPM, EWALD, OWN], ids=["pppm/kk", "ewald", "equicalc"])
 @pytest.mark.parametrize("name", ["fixed with widths", "transferred", "equilibrated"])
 def test_every_charge_model_has_the_same_numbers(kokkos, model_of, name, kspace):
     deck = deck_of(kokkos, model_of(name), kspace, STILL)
@@ -186,7 +191,7 @@ def test_overlay_with_zbl_has_the_same_numbers(kokkos, deep_model, ranks):
 
 
 @needs_kokkos
-@pytest.mark.parametrize("kspace", [PPPM, PPPM_ON_HOST], ids=["pppm/kk", "pppm"])
+@pytest.mark.parametrize("kspace", [PPPM, PPPM_ON_HOST, OWN], ids=["pppm/kk", "pppm", "equicalc"])
 @pytest.mark.parametrize(("ranks", "words"), [(1, ON), (2, ONE_THREAD)], ids=["1 rank", "2 ranks"])
 @pytest.mark.parametrize(
     ("cell", "fix"),
