@@ -41,7 +41,13 @@ equicalc::MeshWish KSpaceEquicalc::wish_for(double sigma) const {
         wish.lengths[a] = std::hypot(box[3 * a], box[3 * a + 1], box[3 * a + 2]) / sigma;
     }
     wish.volume = box[0] * box[4] * box[8] / (sigma * sigma * sigma);
-    wish.n_atoms = static_cast<double>(atom->natoms);
+    // those of no element have no charge
+    bigint charged = 0;
+    for (int i = 0; i < atom->nlocal; ++i) {
+        charged += atom->q[i] != 0.0 ? 1 : 0;
+    }
+    MPI_Allreduce(MPI_IN_PLACE, &charged, 1, MPI_LMP_BIGINT, MPI_SUM, world);
+    wish.n_atoms = static_cast<double>(charged);
     wish.order = order;
     if (gridflag != 0) {
         wish.points = {nx_pppm, ny_pppm, nz_pppm};
