@@ -214,7 +214,8 @@ def main() -> int:
             rows,
         )
         + "\n\nSprings up to a distance and a charge, fitted to the cells of 64 atoms (charge "
-        "free, then fixed): errors of forces relative to their rms. The last two columns are fitted to "
+        "free, then fixed): errors of forces relative to their rms. The last two columns are "
+        "fitted to "
         "512 atoms themselves.\n\n"
         + markdown_table(
             ["springs to (Å)", "charge (e)", "64", "512", "fixed charge (e)", "64", "512",
