@@ -61,11 +61,13 @@ void GatheredCharges::gather(LAMMPS_NS::LAMMPS *lmp, const Units &units) {
 
 bool GatheredCharges::is_finite() const {
     double zero = 0.0;  // NaN where a number is none
-    for (const double position : positions_) {
-        zero += 0.0 * position;
-    }
-    for (const double charge : charges_) {
-        zero += 0.0 * charge;
+    for (const std::vector<double> *values : {&positions_, &charges_}) {
+        const double *first = values->data();
+        const std::size_t n = values->size();
+#pragma omp simd reduction(+ : zero)
+        for (std::size_t k = 0; k < n; ++k) {
+            zero += 0.0 * first[k];
+        }
     }
     return zero == 0.0;
 }

@@ -224,8 +224,9 @@ void KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> c
         add_volume_terms(lmp, units_, splitting_, atoms, charges, result);
     }
     result.potentials.resize(atoms.size());
+    const double twice = 2.0 * charge_scale();
     for (size_t k = 0; k < atoms.size(); ++k) {
-        result.potentials[k] = charge_scale() * 2.0 * result.atom_energies[k] / scaled_[k];
+        result.potentials[k] = twice * result.atom_energies[k] / scaled_[k];
         atom->q[atoms[k]] = units_.charge * charges[k];
     }
 }
@@ -254,8 +255,9 @@ std::vector<double> KspaceCoupling::potentials(std::span<const int> atoms,
     std::copy(forces.begin(), forces.end(), first);
     LongRange solved;
     take_results(atoms, false, solved);
+    const double twice = 2.0 * charge_scale();
     for (size_t k = 0; k < atoms.size(); ++k) {
-        result[k] = largest * charge_scale() * 2.0 * solved.atom_energies[k] / scaled_[k];
+        result[k] = largest * twice * solved.atom_energies[k] / scaled_[k];
     }
     return result;
 }

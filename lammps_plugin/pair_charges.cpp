@@ -174,6 +174,10 @@ void PairEquicalc::add_charge_energy(int row, double energy) {
 }
 
 void PairEquicalc::add_dipole(const DipoleOfAtoms &dipole) {
+    // `compute pair` has its steps among those that tally energies; else nobody asks.
+    if (eflag_global == 0 && !options_.has_field()) {
+        return;
+    }
     const Vector field = field_in_volt();
     for (size_t row = 0; row < dipole.count(); ++row) {
         const int i = graph_->atom_of_row()[row];

@@ -154,3 +154,21 @@ def test_energy_is_continuous_when_atoms_cross_the_boundary(bench, model_of):
     # a neutral crystal does not feel where it is
     assert np.ptp(energies) < LIMITS["energy"] * len(atoms)
     assert np.ptp(dipoles) < LIMITS["dipole"]
+
+
+def test_dipole_is_there_on_every_step_that_asks_for_it(bench, model_of):
+    """Steps in between do without it."""
+    body = (
+        "compute d all pair equicalc\nthermo_style custom step c_d[1]\n"
+        "thermo_modify format float %.12g\nvelocity all create 300 3\nfix 1 all nve\n"
+        "timestep 0.001\n"
+    )
+    fix = "fix a all ave/time 3 1 3 c_d[1] file dipole.txt format ' %.12g'\n"
+    deck = bench.deck(model_of("transferred"), body, kspace="ewald 1.0e-8")
+    every = bench.run(deck + "thermo 1\nrun 12\n", bench.salt((1, 1, 1))).thermo[-1]["c_d[1]"]
+    bench.run(deck + fix + "thermo 12\nrun 12\n", bench.salt((1, 1, 1)), ranks=2)
+    found = np.loadtxt(bench.directory / "dipole.txt")
+    assert found[:, 0].tolist() == [0, 3, 6, 9, 12]
+    assert np.ptp(every) > 1e-3
+    # rounding, which twelve steps magnify
+    np.testing.assert_allclose(found[:, 1], every[::3], rtol=0, atol=1e-8)
