@@ -157,6 +157,22 @@ run 0
     assert np.abs(exact - mixed).max() < 1e-4 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_mesh_of_equicalc_gives_the_current_of_the_exact_sum(bench, model, ranks):
+    body = """velocity all create 2000 7 loop geom
+thermo_style custom step c_j[*]
+thermo_modify format float %.17g
+run 0
+"""
+    name, atoms = "three layers with fixed charges", bench.skewed_salt()
+    text = deck(bench, model, name, body)
+    exact = flux(bench.run(text, atoms).thermo[-1])[-1]
+    text = text.replace("ewald 1.0e-10", "equicalc 1.0e-7")
+    found = flux(bench.run(text, atoms, ranks=ranks).thermo[-1])[-1]
+    # what remains is the error of the mesh
+    assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+
+
 # ---- what has no energy current ------------------------------------------------------------------
 
 
