@@ -8,11 +8,10 @@ import pytest
 from equicalc import EquiCalculator
 from equicalc.lammps_run import LammpsError
 from tests.lammps.conftest import CHARGE_MODELS
-from tests.lammps.test_derivatives import LOOSE_NUMDIFF, box_commands, worst_numdiff
+from tests.lammps.test_charge_models import ROUNDING, crystal
+from tests.lammps.test_derivatives import LOOSE_NUMDIFF, pressures_and_slopes, worst_numdiff
 
 COULOMB_FORCE = 14.4  # eV/angstrom, between two charges of 1 e at 1 angstrom
-# The same sums in another order.
-ROUNDING = {"energy": 1e-11, "forces": 1e-10, "stress": 1e-11, "charges": 1e-10, "dipole": 1e-9}
 # Equilibrated charges are searched for until dE/dq is right to the tolerance of this accuracy.
 SEARCHED = ROUNDING | {"energy": 1e-9, "forces": 1e-6, "stress": 1e-8, "charges": 1e-6}
 FINE = "equicalc 1.0e-6"
@@ -24,15 +23,6 @@ FINE_LIMITS = {
 
 def rms(values):
     return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
-
-
-def crystal(bench, charge=0.0):
-    """16 rattled atoms in a triclinic cell."""
-    atoms = bench.salt((2, 1, 1))
-    strain = np.array([[0.02, 0.05, -0.04], [0.0, -0.01, 0.07], [0.0, 0.0, 0.03]])
-    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-    atoms.info["charge"] = charge
-    return atoms
 
 
 def assert_same(bench, found, expected, limits):
@@ -146,22 +136,6 @@ def test_forces_of_a_slab_are_derivatives_of_its_energy(bench, tiny_model):
     assert worst < LOOSE_NUMDIFF
 
 
-def strained(bench, deck, atoms, names):
-    """Pressures and -dE/dstrain / V in bar on one mesh, by central differences of the box."""
-    step = 1e-5
-    deck += "thermo_style custom step pe pxx pyy pzz pxy pxz pyz vol\n"
-    deck += "thermo_modify format float %.17g\nrun 0\n"
-    for name in names:
-        for strain in (step, -step):
-            deck += box_commands(name, atoms.cell.lengths(), strain) + "run 0\n"
-        deck += box_commands(name, atoms.cell.lengths(), 0.0)
-    first, *others = bench.run(deck, atoms).thermo
-    energies = np.array([table["PotEng"][-1] for table in others]).reshape(-1, 2)
-    slopes = -(energies[:, 0] - energies[:, 1]) / (2 * step)
-    slopes *= bench.bar_per_ev_a3 / first["Volume"][-1]
-    return np.array([first[name][-1] for name in names]), slopes
-
-
 @pytest.mark.parametrize("style", ["", "charge 1.0"])
 @pytest.mark.parametrize("boundary", ["p p p", "p p f"])
 def test_pressure_is_the_derivative_under_strain_on_a_coarse_mesh(
@@ -180,7 +154,7 @@ def test_pressure_is_the_derivative_under_strain_on_a_coarse_mesh(
     deck = deck.replace("atom_style", f"boundary {boundary}\natom_style")
     if boundary == "p p p":
         deck = deck.replace("pair_style", "change_box all triclinic\npair_style")
-    pressures, slopes = strained(bench, deck, atoms, names)
+    pressures, slopes = pressures_and_slopes(bench, atoms, deck, names)
     # rounding of 100 eV over the step, relative to pressures of order 1e5 bar
     assert np.abs(pressures - slopes).max() < 1e-6 * np.abs(pressures).max()
 
