@@ -69,7 +69,7 @@ def main() -> None:
         axes,
         10.65,
         0.75,
-        "pair_style equicalc\nkspace_style pppm\nmpirun -np N",
+        "pair_style equicalc\nkspace_style equicalc\nmpirun -np N",
         family="monospace",
     )
 

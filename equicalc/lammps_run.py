@@ -201,7 +201,7 @@ def single_point(
     directory: str | Path,
     *,
     ranks: int = 1,
-    kspace: str | None = "pppm 1.0e-5",
+    kspace: str | None = "equicalc 1.0e-5",
     precision: str = "float64",
     processors: str = "* * *",
     extra: str = "",

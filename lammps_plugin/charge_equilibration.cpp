@@ -93,7 +93,7 @@ Equilibrium equilibrate(const EquilibrationProblem &problem, std::span<const dou
             throw std::runtime_error(
                 "the energy has no minimum in the charges: the hardness of the model is smaller "
                 "than the Coulomb interaction, or the KSPACE style is too inaccurate. Type "
-                "'kspace_style pppm 1e-6', or train the model again");
+                "'kspace_style equicalc 1e-6', or train the model again");
         }
         for (size_t k = 0; k < n; ++k) {
             charges[k] += power / curvature * direction[k];
@@ -103,7 +103,7 @@ Equilibrium equilibrate(const EquilibrationProblem &problem, std::span<const dou
     throw std::runtime_error("charges did not settle within " + std::to_string(kMostSteps) +
                              " steps: dE/dq still differs by " + shortest(error) +
                              " V between atoms, needed are " + shortest(problem.tolerance) +
-                             " V. Type 'kspace_style pppm 1e-5', or a smaller 'timestep' if atoms "
+                             " V. Type 'kspace_style equicalc 1e-5', or a smaller 'timestep' if atoms "
                              "have come too close");
 }
 

@@ -113,7 +113,7 @@ void KspaceCoupling::refuse_unsuitable_style() const {
     const KSpace *kspace = force->kspace;
     const std::string style = force->kspace_style;
     const std::string advice =
-        ". Type 'kspace_style pppm 1e-5' instead of 'kspace_style " + style + "'";
+        ". Type 'kspace_style equicalc 1e-5' instead of 'kspace_style " + style + "'";
     if (kspace->msmflag != 0 && kspace->ewaldflag == 0) {
         error->all(FLERR, "pair_style equicalc cannot use kspace_style " + style +
                               ": it splits the Coulomb sum in another way than Gaussian charges" +
@@ -329,7 +329,7 @@ void KspaceCoupling::check_atom_energies(const LongRange &result) {
     if (totals[1] == 0.0 || std::abs(totals[0] - result.energy) > tolerance) {
         error->all(FLERR, std::string("kspace_style ") + force->kspace_style +
                               " gives no per-atom energies, from which pair_style equicalc takes "
-                              "the potentials at the atoms. Type 'kspace_style pppm 1e-5'");
+                              "the potentials at the atoms. Type 'kspace_style equicalc 1e-5'");
     }
     atom_energies_checked_ = true;
 }

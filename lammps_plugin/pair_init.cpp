@@ -95,7 +95,7 @@ void PairEquicalc::init_style() {
         error->all(FLERR,
                    "model '" + info().name +
                        "' has charges, whose long-range energy needs a KSPACE style. Add the "
-                       "line 'kspace_style pppm 1e-5' after pair_coeff");
+                       "line 'kspace_style equicalc 1e-5' after pair_coeff");
     }
     // Without periodic directions there is nothing to sum but the pairs.
     if (comm->me == 0) {
