@@ -100,11 +100,12 @@ Equilibrium equilibrate(const EquilibrationProblem &problem, std::span<const dou
             slope[k] += power / curvature * change[k];
         }
     }
-    throw std::runtime_error("charges did not settle within " + std::to_string(kMostSteps) +
-                             " steps: dE/dq still differs by " + shortest(error) +
-                             " V between atoms, needed are " + shortest(problem.tolerance) +
-                             " V. Type 'kspace_style equicalc 1e-5', or a smaller 'timestep' if atoms "
-                             "have come too close");
+    throw std::runtime_error(
+        "charges did not settle within " + std::to_string(kMostSteps) +
+        " steps: dE/dq still differs by " + shortest(error) + " V between atoms, needed are " +
+        shortest(problem.tolerance) +
+        " V. Type 'kspace_style equicalc 1e-5', or a smaller 'timestep' if atoms "
+        "have come too close");
 }
 
 }  // namespace equicalc_lammps
