@@ -80,19 +80,19 @@ EQUICALC_INLINE void harmonics_gradient(int64_t l_max, const Register<T> &px, co
 }
 
 template <typename T>
-EQUICALC_INLINE void radial_values(const EdgeLayout &layout, const RadialTable<T> &table,
-                                   double distance, T *record) {
+EQUICALC_INLINE void radial_values(int64_t n_radial, const RadialTable<T> &table, double distance,
+                                   T *values) {
     const double at = distance * table.per_interval;
     // beyond the last interval, and for what is not a number, the end of the last one: zero
     const bool inside = at < double(table.n_intervals);
     const int64_t interval = inside ? int64_t(at) : table.n_intervals - 1;
     const T t = inside ? T(at - double(interval)) : T(1);
-    const T *row = table.coefficients + interval * 6 * layout.n_radial;
-    for (int64_t b = 0; b < layout.n_radial; b += kRadialBlock) {
-        Eight<T> value = Eight<T>::load(row + 5 * layout.n_radial + b);
+    const T *row = table.coefficients + interval * 6 * n_radial;
+    for (int64_t b = 0; b < n_radial; b += kRadialBlock) {
+        Eight<T> value = Eight<T>::load(row + 5 * n_radial + b);
         Eight<T> slope = Eight<T>::zero();
         for (int power = 4; power >= 0; --power) {
-            const auto next = Eight<T>::load(row + power * layout.n_radial + b);
+            const auto next = Eight<T>::load(row + power * n_radial + b);
 #pragma GCC unroll 16
             for (int i = 0; i < Eight<T>::kCount; ++i) {
                 slope.v[i] = slope.v[i] * t + value.v[i];
@@ -103,8 +103,8 @@ EQUICALC_INLINE void radial_values(const EdgeLayout &layout, const RadialTable<T
         for (int i = 0; i < Eight<T>::kCount; ++i) {
             slope.v[i] *= T(table.per_interval);
         }
-        value.store(record + EdgeLayout::kRadial + b);
-        slope.store(record + layout.slopes() + b);
+        value.store(values + b);
+        slope.store(values + n_radial + b);
     }
 }
 
@@ -137,67 +137,95 @@ struct Directions {
     }
 };
 
-template <typename T>
-void edge_records(const EdgeLayout &layout, const RadialTable<T> &table, const EdgeList &edges,
-                  T *records) {
-    constexpr int kLanes = Register<T>::kLanes;
-    const int64_t width = layout.width(), n_components = (layout.l_max + 1) * (layout.l_max + 1);
+template <typename T, int L>
+EQUICALC_INLINE void edge_records_of(const EdgeLayout &layout, const RadialTable<T> &table,
+                                     const EdgeList &edges, T *records) {
+    constexpr int kLanes = Register<T>::kLanes, kInRow = L * L + 4;
+    constexpr int kColumns = (kInRow + kLanes - 1) / kLanes * kLanes;
+    const int64_t width = layout.width(), n_radial = layout.n_radial;
     for (int64_t first = 0; first < edges.count; first += kLanes) {
         const int count = int(edges.count - first < kLanes ? edges.count - first : kLanes);
         const Directions<T> lines(edges, first, count);
-        T lanes[kLanes];
-        for (int k = 0; k < count; ++k) {
-            T *record = records + (first + k) * width;
-            for (int axis = 0; axis < 3; ++axis) {
-                record[EdgeLayout::kUnit + axis] = lines.unit[axis][k];
-            }
-            record[EdgeLayout::kInverse] = T(lines.inverse[k]);
-            radial_values(layout, table, lines.distance[k], record);
+        Register<T> columns[kColumns];
+        for (int axis = 0; axis < 3; ++axis) {
+            columns[L * L + axis] = Register<T>::load(lines.unit[axis]);
         }
-        Register<T> y[16];
-        harmonics(layout.l_max, Register<T>::load(lines.unit[0]), Register<T>::load(lines.unit[1]),
-                  Register<T>::load(lines.unit[2]), y);
-        for (int64_t m = 0; m < n_components; ++m) {
-            y[m].store(lanes);
-            for (int k = 0; k < count; ++k) {
-                records[(first + k) * width + m] = lanes[k];
+        T inverse[kLanes];
+        for (int k = 0; k < kLanes; ++k) {
+            inverse[k] = T(lines.inverse[k]);
+        }
+        columns[L * L + 3] = Register<T>::load(inverse);
+        for (int m = kInRow; m < kColumns; ++m) {
+            columns[m] = Register<T>::zero();
+        }
+        harmonics(L - 1, columns[L * L], columns[L * L + 1], columns[L * L + 2], columns);
+#pragma GCC unroll 32
+        for (int m = 0; m < kColumns; m += kLanes) {
+            typename Register<T>::V rows[kLanes];
+#pragma GCC unroll 16
+            for (int k = 0; k < kLanes; ++k) {
+                rows[k] = columns[m + k].v[0];
             }
+            transpose<kLanes>(rows);
+            for (int k = 0; k < count; ++k) {
+                Register<T>{{rows[k]}}.store(records + (first + k) * width + m);
+            }
+        }
+        for (int k = 0; k < count; ++k) {
+            radial_values(n_radial, table, lines.distance[k],
+                          records + (first + k) * width + EdgeLayout::radial_after(L * L));
         }
     }
 }
 
 template <typename T>
-void edge_gradients(const EdgeLayout &layout, const EdgeList &edges, const T *records,
-                    const T *gradients, double *by_vector, bool add) {
+void edge_records(const EdgeLayout &layout, const RadialTable<T> &table, const EdgeList &edges,
+                  T *records) {
+    with_degrees(layout.l_max, [&](auto degrees) EQUICALC_LAMBDA {
+        edge_records_of<T, degrees.value>(layout, table, edges, records);
+    });
+}
+
+// Numbers of kLanes rows, one register for each place; rows beyond `count` repeat the first.
+template <typename T, int kPlaces>
+EQUICALC_INLINE void load_columns(const T *rows, int64_t width, int count, Register<T> *columns) {
     constexpr int kLanes = Register<T>::kLanes;
-    const int64_t n_components = (layout.l_max + 1) * (layout.l_max + 1);
+#pragma GCC unroll 32
+    for (int place = 0; place < kPlaces; place += kLanes) {
+        typename Register<T>::V block[kLanes];
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanes; ++k) {
+            block[k] = Register<T>::load(rows + (k < count ? k : 0) * width + place).v[0];
+        }
+        transpose<kLanes>(block);
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanes; ++k) {
+            columns[place + k].v[0] = block[k];
+        }
+    }
+}
+
+template <typename T, int L>
+EQUICALC_INLINE void edge_gradients_of(const EdgeLayout &layout, const EdgeList &edges,
+                                       const T *records, const T *gradients, double *by_vector,
+                                       bool add) {
+    constexpr int kLanes = Register<T>::kLanes;
+    constexpr int kByRows = L * L + 1, kRecordRows = L * L + 4, kMost = 32;
+    const int64_t width = layout.width(), gradient_width = layout.gradient_width();
     for (int64_t first = 0; first < edges.count; first += kLanes) {
         const int count = int(edges.count - first < kLanes ? edges.count - first : kLanes);
-        T lanes[21][kLanes] = {};  // dE/dY, dE/dr, direction, 1 / r
-        for (int k = 0; k < count; ++k) {
-            const T *from = gradients + (first + k) * EdgeLayout::kGradientWidth;
-            const T *record = records + (first + k) * layout.width();
-            for (int64_t m = 0; m < n_components; ++m) {
-                lanes[m][k] = from[m];
-            }
-            lanes[16][k] = from[EdgeLayout::kByDistance];
-            for (int c = 0; c < 4; ++c) {
-                lanes[17 + c][k] = record[EdgeLayout::kUnit + c];
-            }
-        }
-        Register<T> by[16], g[3];
-        for (int64_t m = 0; m < n_components; ++m) {
-            by[m] = Register<T>::load(lanes[m]);
-        }
-        const auto x = Register<T>::load(lanes[17]), y = Register<T>::load(lanes[18]);
-        const auto z = Register<T>::load(lanes[19]), inverse = Register<T>::load(lanes[20]);
-        harmonics_gradient(layout.l_max, x, y, z, by, g);
+        Register<T> by[kMost], record[kMost], g[3];
+        load_columns<T, kByRows>(gradients + first * gradient_width, gradient_width, count, by);
+        load_columns<T, kRecordRows>(records + first * width, width, count, record);
+        const Register<T> *unit = record + L * L, &inverse = record[L * L + 3];
+        harmonics_gradient(L - 1, unit[0], unit[1], unit[2], by, g);
         // the direction turns, its length does not change
-        const auto along = g[0].v[0] * x.v[0] + g[1].v[0] * y.v[0] + g[2].v[0] * z.v[0];
-        const auto radial = Register<T>::load(lanes[16]).v[0] - along * inverse.v[0];
-        const Register<T> *unit[3] = {&x, &y, &z};
+        const auto along =
+            g[0].v[0] * unit[0].v[0] + g[1].v[0] * unit[1].v[0] + g[2].v[0] * unit[2].v[0];
+        const auto radial = by[L * L].v[0] - along * inverse.v[0];
+        T lanes[3][kLanes];
         for (int axis = 0; axis < 3; ++axis) {
-            g[axis].v[0] = radial * unit[axis]->v[0] + g[axis].v[0] * inverse.v[0];
+            g[axis].v[0] = radial * unit[axis].v[0] + g[axis].v[0] * inverse.v[0];
             g[axis].store(lanes[axis]);
         }
         for (int k = 0; k < count; ++k) {
@@ -210,22 +238,30 @@ void edge_gradients(const EdgeLayout &layout, const EdgeList &edges, const T *re
 }
 
 template <typename T>
+void edge_gradients(const EdgeLayout &layout, const EdgeList &edges, const T *records,
+                    const T *gradients, double *by_vector, bool add) {
+    with_degrees(layout.l_max, [&](auto degrees) EQUICALC_LAMBDA {
+        edge_gradients_of<T, degrees.value>(layout, edges, records, gradients, by_vector, add);
+    });
+}
+
+template <typename T>
 void species_sum(const SpeciesSum<T> &p, const T *records, const int64_t *sender_species,
                  int64_t count, T *sums) {
-    const int64_t n_components = (p.layout.l_max + 1) * (p.layout.l_max + 1);
-    const int64_t n_radial = p.layout.n_radial;
+    const int64_t n_components = p.layout.n_harmonics(), n_radial = p.layout.n_radial;
+    const int64_t width = p.layout.width(), at = p.layout.radial();
     for (int64_t k = 0; k < n_components * p.width; ++k) {
         sums[k] = T(0);
     }
     for (int64_t e = 0; e < count; ++e) {
-        const T *record = records + e * p.layout.width();
+        const T *record = records + e * width;
         const int64_t species = sender_species[e];
         for (int64_t kind = 0; kind < (p.embedding ? p.n_kinds : 1); ++kind) {
             const T factor = p.embedding ? p.embedding[species * p.n_kinds + kind] : T(1);
             T *out = sums + (p.embedding ? kind : species) * n_radial;
             for (int64_t b = 0; b < n_radial; b += kRadialBlock) {
                 auto value = Eight<T>::zero();
-                value.add(factor, Eight<T>::load(record + EdgeLayout::kRadial + b));
+                value.add(factor, Eight<T>::load(record + at + b));
                 for (int64_t m = 0; m < n_components; ++m) {
                     auto total = Eight<T>::load(out + m * p.width + b);
                     total.add(record[m], value);
@@ -240,57 +276,44 @@ template <typename T, int M>
 EQUICALC_INLINE void species_sum_gradient_of(const SpeciesSum<T> &p, const T *records,
                                              const int64_t *sender_species, int64_t count,
                                              const T *by_sums, T *gradients) {
-    const int64_t n_radial = p.layout.n_radial;
+    const int64_t n_radial = p.layout.n_radial, width = p.layout.width();
+    const int64_t gradient_width = p.layout.gradient_width();
+    constexpr int64_t kRadial = EdgeLayout::radial_after(M);
     for (int64_t e = 0; e < count; ++e) {
-        const T *record = records + e * p.layout.width();
+        const T *record = records + e * width;
         const int64_t species = sender_species[e];
-        Eight<T> by_harmonic[M], by_distance = Eight<T>::zero();
-#pragma GCC unroll 16
-        for (int m = 0; m < M; ++m) {
-            by_harmonic[m] = Eight<T>::zero();
+        Eight<T> by[M + 1];  // harmonics, distance
+#pragma GCC unroll 32
+        for (int m = 0; m <= M; ++m) {
+            by[m] = Eight<T>::zero();
         }
         for (int64_t kind = 0; kind < (p.embedding ? p.n_kinds : 1); ++kind) {
             const T factor = p.embedding ? p.embedding[species * p.n_kinds + kind] : T(1);
             const T *from = by_sums + (p.embedding ? kind : species) * n_radial;
             for (int64_t b = 0; b < n_radial; b += kRadialBlock) {
                 auto value = Eight<T>::zero(), slope = Eight<T>::zero(), row = Eight<T>::zero();
-                value.add(factor, Eight<T>::load(record + EdgeLayout::kRadial + b));
-                slope.add(factor, Eight<T>::load(record + p.layout.slopes() + b));
+                value.add(factor, Eight<T>::load(record + kRadial + b));
+                slope.add(factor, Eight<T>::load(record + kRadial + n_radial + b));
 #pragma GCC unroll 16
                 for (int m = 0; m < M; ++m) {
                     const auto g = Eight<T>::load(from + m * p.width + b);
-                    by_harmonic[m].add(value, g);
+                    by[m].add(value, g);
                     row.add(record[m], g);
                 }
-                by_distance.add(slope, row);
+                by[M].add(slope, row);
             }
         }
-        T *to = gradients + e * EdgeLayout::kGradientWidth;
-#pragma GCC unroll 16
-        for (int m = 0; m < M; ++m) {
-            to[m] = sum<T, 8>(by_harmonic[m]);
-        }
-        to[EdgeLayout::kByDistance] = sum<T, 8>(by_distance);
+        store_sums(by, gradients + e * gradient_width);
     }
 }
 
 template <typename T>
 void species_sum_gradient(const SpeciesSum<T> &p, const T *records, const int64_t *sender_species,
                           int64_t count, const T *by_sums, T *gradients) {
-    switch (p.layout.l_max) {
-        case 0:
-            return species_sum_gradient_of<T, 1>(p, records, sender_species, count, by_sums,
-                                                 gradients);
-        case 1:
-            return species_sum_gradient_of<T, 4>(p, records, sender_species, count, by_sums,
-                                                 gradients);
-        case 2:
-            return species_sum_gradient_of<T, 9>(p, records, sender_species, count, by_sums,
-                                                 gradients);
-        default:
-            return species_sum_gradient_of<T, 16>(p, records, sender_species, count, by_sums,
-                                                  gradients);
-    }
+    with_degrees(p.layout.l_max, [&](auto degrees) EQUICALC_LAMBDA {
+        species_sum_gradient_of<T, degrees.value * degrees.value>(p, records, sender_species, count,
+                                                                  by_sums, gradients);
+    });
 }
 
 }  // namespace equicalc::direct::EQUICALC_ISA

@@ -152,7 +152,7 @@ void full_messages_gradient(const FullConvolution<T> &p, const T *records, int64
             const int64_t edge = first + e;
             const T *weight = scratch + 2 * e * p.weights.n, *slope = weight + p.weights.n;
             const T *from = x + offset[edge], *grad = by_messages + target[edge];
-            T *to = by_x + offset[edge], *out = gradients + edge * EdgeLayout::kGradientWidth;
+            T *to = by_x + offset[edge], *out = gradients + edge * p.layout.gradient_width();
             contract_harmonics(p, records + edge * p.layout.width(), entries);
             for (int64_t k = 0; k < p.n_entries; ++k) {
                 by_entries[k] = T(0);
@@ -177,7 +177,7 @@ void full_messages_gradient(const FullConvolution<T> &p, const T *records, int64
                     out[p.term_harmonic[t]] += p.coefficient[t] * by_entries[k];
                 }
             }
-            out[EdgeLayout::kByDistance] = by_distance;
+            out[p.layout.by_distance()] = by_distance;
         }
     }
 }

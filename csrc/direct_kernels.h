@@ -23,19 +23,30 @@ struct Matrix {
     int64_t k = 0, n = 0;
 };
 
-// What the loops need to know of an edge, as a row of numbers.
+// What the loops need to know of an edge, as a row of numbers: the harmonics Y, x, y, z of the
+// direction, 1 / r; then, after a number that is a multiple of kGroup, the radial functions B and
+// their slopes dB/dr.
 struct EdgeLayout {
     int64_t l_max = 0, n_radial = 0;  // padded
 
-    static constexpr int64_t kHarmonics = 0;  // Y, 16 places
-    static constexpr int64_t kUnit = 16;      // x, y, z of the direction
-    static constexpr int64_t kInverse = 19;   // 1 / r
-    static constexpr int64_t kRadial = 24;    // B; after them dB/dr
-    int64_t slopes() const { return kRadial + n_radial; }
-    int64_t width() const { return kRadial + 2 * n_radial; }
-    // Gradients of an edge: dE/dY in 16 places, then dE/dr.
-    static constexpr int64_t kByDistance = 16;
-    static constexpr int64_t kGradientWidth = 24;
+    // Rows are read and written in whole registers, of which the widest hold so many numbers.
+    static constexpr int64_t kGroup = 16;
+
+    int64_t n_harmonics() const { return (l_max + 1) * (l_max + 1); }
+    int64_t unit() const { return n_harmonics(); }
+    int64_t inverse() const { return n_harmonics() + 3; }
+    int64_t radial() const { return radial_after(n_harmonics()); }
+    static constexpr int64_t radial_after(int64_t n_harmonics) { return grouped(n_harmonics + 4); }
+    int64_t slopes() const { return radial() + n_radial; }
+    int64_t width() const { return radial() + 2 * n_radial; }
+    // Gradients of an edge: dE/dY, then dE/dr.
+    int64_t by_distance() const { return n_harmonics(); }
+    int64_t gradient_width() const { return grouped(n_harmonics() + 1); }
+
+  private:
+    static constexpr int64_t grouped(int64_t count) {
+        return (count + kGroup - 1) / kGroup * kGroup;
+    }
 };
 
 // Radial functions as polynomials of degree five between equidistant knots: coefficients
@@ -56,7 +67,8 @@ struct EdgeList {
     int64_t operator[](int64_t k) const { return edges ? edges[k] : first + k; }
 };
 
-// out[target, c] += weight[path, c] sum over terms: coefficient left[.., c] right[.., c]
+// out[target, c] = sum over the rows of a target: weight[path, c] sum over terms: coefficient
+// left[.., c] right[.., c]. Rows of a target follow each other.
 template <typename T>
 struct Terms {
     int64_t n_rows = 0;
@@ -126,7 +138,7 @@ struct Kernels {
     void (*multiply)(const Matrix<T> &, const T *const *in, T *const *out, int64_t n_rows,
                      bool add);
     void (*edge_records)(const EdgeLayout &, const RadialTable<T> &, const EdgeList &, T *records);
-    // dE/d(edge vectors) from gradients [count, kGradientWidth]; stored, or added with `add`.
+    // dE/d(edge vectors) from gradients [count, gradient_width]; stored, or added with `add`.
     void (*edge_gradients)(const EdgeLayout &, const EdgeList &, const T *records,
                            const T *gradients, double *by_vector, bool add);
     // sums [M, width] of one atom with `count` edges.
@@ -135,8 +147,9 @@ struct Kernels {
     void (*species_sum_gradient)(const SpeciesSum<T> &, const T *records,
                                  const int64_t *sender_species, int64_t count, const T *by_sums,
                                  T *gradients);
+    // Weights of one are a null pointer. Components that have no row are left as they are.
     void (*couple)(const Terms<T> &, int64_t channels, const T *weight, Features<const T> left,
-                   Features<const T> right, Features<T> out);
+                   Features<const T> right, Features<T> out, bool add);
     // rows[row, c] = grad[target, c] weight[path, c]
     void (*weigh_rows)(const Terms<T> &, int64_t channels, const T *weight, Features<const T> grad,
                        T *rows);

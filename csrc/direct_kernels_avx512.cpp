@@ -3,6 +3,7 @@
 #include "direct_kernels.h"
 
 #include <type_traits>
+#include <utility>
 
 #pragma GCC target("arch=x86-64-v4")
 #define EQUICALC_ISA avx512

@@ -49,13 +49,10 @@ void Powers<T>::fill(int64_t n_atoms, const int64_t *species, bool with_highest,
         T *a = powers + atom * size();
         for (int64_t k = 0; k < n_products; ++k) {
             const PackedCoupling<T> &coupling = couplings_[k];
-            for (int64_t m = 0; m < n_components_; ++m) {
-                std::fill_n(a + m * width() + (k + 1) * channels_, channels_, T(0));
-            }
             kernels<T>().couple(coupling.values.view(), channels_,
                                 coupling.weight.data() + species[atom] * coupling.n_weights,
                                 {a + k * channels_, width()}, {a, width()},
-                                {a + (k + 1) * channels_, width()});
+                                {a + (k + 1) * channels_, width()}, false);
         }
     }
 }
@@ -85,9 +82,9 @@ void Powers<T>::differentiate(int64_t n_atoms, const int64_t *species, const T *
                                     coupling.weight.data() + species[atom] * coupling.n_weights,
                                     {by_a + (k + 1) * channels_, width()}, weighted);
             kernels<T>().couple(coupling.by_left.view(), channels_, nullptr, {weighted, channels_},
-                                {a, width()}, {by_a + k * channels_, width()});
+                                {a, width()}, {by_a + k * channels_, width()}, true);
             kernels<T>().couple(coupling.by_right.view(), channels_, nullptr, {weighted, channels_},
-                                {a + k * channels_, width()}, {by_a, width()});
+                                {a + k * channels_, width()}, {by_a, width()}, true);
         }
     }
 }

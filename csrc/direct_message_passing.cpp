@@ -108,13 +108,13 @@ void FirstLayer<T>::backward(const EdgeIndex &edges, int64_t begin, int64_t end,
                              {by_sums, sum_size, sum_.width}, false, scratch);
     const EdgeList list = edges.of_receivers(begin, end);
     const T *records = scratch.records.data();
-    T *gradients = scratch.gradients.ensure(list.count * EdgeLayout::kGradientWidth);
+    T *gradients = scratch.gradients.ensure(list.count * sum_.layout.gradient_width());
     for (int64_t i = begin; i < end; ++i) {
         const int64_t first = edges.start(i) - edges.start(begin);
         kernels<T>().species_sum_gradient(
             sum_, records + first * sum_.layout.width(), scratch.species.data() + first,
             edges.start(i + 1) - edges.start(i), by_sums + (i - begin) * sum_size,
-            gradients + first * EdgeLayout::kGradientWidth);
+            gradients + first * sum_.layout.gradient_width());
     }
     kernels<T>().edge_gradients(sum_.layout, list, records, gradients, by_vectors, add);
 }
@@ -174,7 +174,7 @@ void MiddleLayer<T>::backward_on_senders(const EdgeIndex &edges, int64_t begin, 
     const int64_t size = n_components_ * channels_;
     find_ends(edges, list, size, size, scratch);
     std::fill_n(by_x + begin * size, (end - begin) * size, T(0));
-    T *gradients = scratch.gradients.ensure(list.count * EdgeLayout::kGradientWidth);
+    T *gradients = scratch.gradients.ensure(list.count * convolution.layout.gradient_width());
     kernels<T>().full_messages_gradient(convolution, records, list.count, x, by_x,
                                         scratch.offset.data(), by_messages, scratch.target.data(),
                                         gradients, scratch.radial.ensure(convolution.scratch()));
@@ -223,7 +223,7 @@ void LastLayer<T>::backward_on_senders(const EdgeIndex &edges, int64_t begin, in
     const int64_t size = n_components_ * channels_;
     find_ends(edges, list, size, width, scratch);
     std::fill_n(by_x + begin * size, (end - begin) * size, T(0));
-    T *gradients = scratch.gradients.ensure(list.count * EdgeLayout::kGradientWidth);
+    T *gradients = scratch.gradients.ensure(list.count * convolution_.layout.gradient_width());
     kernels<T>().scalar_messages_gradient(convolution_, records, list.count, x, by_x,
                                           scratch.offset.data(), by_scalars, scratch.target.data(),
                                           gradients, scratch.radial.ensure(convolution_.scratch()));

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "direct_charges.h"
 #include "direct_message_passing.h"
@@ -119,10 +120,25 @@ void NetworkOf<T>::for_tiles(int64_t n, const Body &body) {
     if (scratch_.size() < size_t(at::get_num_threads())) {
         scratch_.resize(at::get_num_threads());
     }
-    const int64_t n_tiles = (n + kTile - 1) / kTile;
-    at::parallel_for(0, n_tiles, 1, [&](int64_t first, int64_t last) {
-        for (int64_t tile = first; tile < last; ++tile) {
-            body(tile * kTile, std::min((tile + 1) * kTile, n), scratch_[at::get_thread_num()]);
+    const int64_t n_tiles = (n + kTile - 1) / kTile, n_threads = at::get_num_threads();
+    // Every thread begins with tiles of its own, which its cache may still hold, and then takes
+    // what is left of others': no core waits for a slower one. Who works on a tile changes nothing.
+    struct alignas(64) Share {
+        std::atomic<int64_t> next;
+        int64_t end;
+    };
+    std::vector<Share> shares(n_threads);
+    for (int64_t k = 0; k < n_threads; ++k) {
+        shares[k].next = k * n_tiles / n_threads;
+        shares[k].end = (k + 1) * n_tiles / n_threads;
+    }
+    at::parallel_for(0, std::min(n_threads, n_tiles), 1, [&](int64_t, int64_t) {
+        const int64_t own = at::get_thread_num();
+        for (int64_t k = 0; k < n_threads; ++k) {
+            Share &share = shares[(own + k) % n_threads];
+            for (int64_t tile; (tile = share.next++) < share.end;) {
+                body(tile * kTile, std::min((tile + 1) * kTile, n), scratch_[own]);
+            }
         }
     });
 }

@@ -54,51 +54,67 @@ void multiply(const Matrix<T> &matrix, const T *const *in, T *const *out, int64_
     }
 }
 
-// N blocks of channels.
+// N blocks of channels of one row's terms, added to sums.
+template <typename T, int N>
+EQUICALC_INLINE void add_terms(const Terms<T> &terms, int64_t row, Features<const T> left,
+                               Features<const T> right, int64_t c, Block<T> *sums) {
+    for (int32_t t = terms.start[row]; t < terms.start[row + 1]; ++t) {
+        const T coefficient = terms.coefficient[t];
+        const T *a = left.data + terms.left[t] * left.stride + c;
+        const T *b = right.data + terms.right[t] * right.stride + c;
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) {
+            sums[n].add(coefficient,
+                        Block<T>::load(a + n * kBlock<T>) * Block<T>::load(b + n * kBlock<T>));
+        }
+    }
+}
+
 template <typename T, int N>
 EQUICALC_INLINE void couple_blocks(const Terms<T> &terms, int64_t channels, const T *weight,
                                    Features<const T> left, Features<const T> right, Features<T> out,
-                                   int64_t c) {
-    for (int64_t row = 0; row < terms.n_rows; ++row) {
-        Block<T> sums[N];
+                                   bool add, int64_t c) {
+    for (int64_t row = 0; row < terms.n_rows;) {
+        const int32_t target = terms.target[row];
+        T *to = out.data + target * out.stride + c;
+        Block<T> total[N];
 #pragma GCC unroll 16
         for (int n = 0; n < N; ++n) {
-            sums[n] = Block<T>::zero();
+            total[n] = add ? Block<T>::load(to + n * kBlock<T>) : Block<T>::zero();
         }
-        for (int32_t t = terms.start[row]; t < terms.start[row + 1]; ++t) {
-            const T coefficient = terms.coefficient[t];
-            const T *a = left.data + terms.left[t] * left.stride + c;
-            const T *b = right.data + terms.right[t] * right.stride + c;
+        for (; row < terms.n_rows && terms.target[row] == target; ++row) {
+            if (!weight) {
+                add_terms<T, N>(terms, row, left, right, c, total);
+                continue;
+            }
+            Block<T> sums[N];
 #pragma GCC unroll 16
             for (int n = 0; n < N; ++n) {
-                sums[n].add(coefficient,
-                            Block<T>::load(a + n * kBlock<T>) * Block<T>::load(b + n * kBlock<T>));
+                sums[n] = Block<T>::zero();
+            }
+            add_terms<T, N>(terms, row, left, right, c, sums);
+            const T *w = weight + terms.path[row] * channels + c;
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) {
+                total[n].add(sums[n], Block<T>::load(w + n * kBlock<T>));
             }
         }
-        T *to = out.data + terms.target[row] * out.stride + c;
 #pragma GCC unroll 16
         for (int n = 0; n < N; ++n) {
-            auto total = Block<T>::load(to + n * kBlock<T>);
-            if (weight) {
-                const T *w = weight + terms.path[row] * channels + c;
-                total.add(sums[n], Block<T>::load(w + n * kBlock<T>));
-            } else {
-                total.add(T(1), sums[n]);
-            }
-            total.store(to + n * kBlock<T>);
+            total[n].store(to + n * kBlock<T>);
         }
     }
 }
 
 template <typename T>
 void couple(const Terms<T> &terms, int64_t channels, const T *weight, Features<const T> left,
-            Features<const T> right, Features<T> out) {
+            Features<const T> right, Features<T> out, bool add) {
     int64_t c = 0;
     for (; c + 4 * kBlock<T> <= channels; c += 4 * kBlock<T>) {
-        couple_blocks<T, 4>(terms, channels, weight, left, right, out, c);
+        couple_blocks<T, 4>(terms, channels, weight, left, right, out, add, c);
     }
     for (; c < channels; c += kBlock<T>) {
-        couple_blocks<T, 1>(terms, channels, weight, left, right, out, c);
+        couple_blocks<T, 1>(terms, channels, weight, left, right, out, add, c);
     }
 }
 

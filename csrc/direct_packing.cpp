@@ -95,6 +95,18 @@ PackedRadial<T>::PackedRadial(const Parts &parts, const std::string &path, doubl
     coefficients_ = values_of<T>(pad_last(polynomials, n_radial_));
 }
 
+namespace {
+
+// Rows of a coupling whose target lies below `end`, ordered by it.
+std::vector<int64_t> rows_by_target(const Tensor &rows, int64_t end) {
+    const Tensor targets = rows[2].narrow(0, 0, rows.size(1) - 1);
+    const Tensor order = std::get<1>(targets.sort(/*stable=*/true, /*dim=*/0, false));
+    const int64_t count = targets.lt(end).sum().item<int64_t>();
+    return {order.data_ptr<int64_t>(), order.data_ptr<int64_t>() + count};
+}
+
+}  // namespace
+
 template <typename T>
 PackedCoupling<T>::PackedCoupling(const Parts &parts, const std::string &path, int64_t up_to_degree,
                                   bool symmetric) {
@@ -107,10 +119,7 @@ PackedCoupling<T>::PackedCoupling(const Parts &parts, const std::string &path, i
     typedef std::map<std::pair<int32_t, int32_t>, double> Entries;
     std::vector<Entries> to_left(n_components), to_right(n_components);
     values.start.push_back(0);
-    for (int64_t k = 0; k + 1 < rows.size(1); ++k) {
-        if (row[2][k] >= (up_to_degree + 1) * (up_to_degree + 1)) {
-            continue;
-        }
+    for (const int64_t k : rows_by_target(rows, (up_to_degree + 1) * (up_to_degree + 1))) {
         const auto number = int32_t(values.target.size());
         for (int64_t t = row[0][k]; t < row[0][k + 1]; ++t) {
             const auto left = int32_t(term[0][t]), right = int32_t(term[1][t]);

@@ -15,7 +15,7 @@ EQUICALC_INLINE void radial_weights(const EdgeLayout &layout, const Matrix<T> &w
     T *to[kMany * kEdgeChunk];
     for (int64_t e = 0; e < count; ++e) {
         const T *record = records + e * layout.width();
-        from[kMany * e] = record + EdgeLayout::kRadial;
+        from[kMany * e] = record + layout.radial();
         to[kMany * e] = out + kMany * e * weights.n;
         if constexpr (Slopes) {
             from[2 * e + 1] = record + layout.slopes();

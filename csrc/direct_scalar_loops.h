@@ -41,7 +41,7 @@ EQUICALC_INLINE void scalar_edges(const ScalarConvolution<T> &p, C channels, con
         for (int degree = 0; degree < L; ++degree) {
             const int64_t at = degree * channels + c;
             const T *mix = p.weights.panels + at * kRadialBlock;
-            const T *radial = records + EdgeLayout::kRadial;
+            const T *radial = records + EdgeLayout::radial_after(L * L);
             Block<T> weight[N];
 #pragma GCC unroll 16
             for (int e = 0; e < N; ++e) {
@@ -71,15 +71,16 @@ EQUICALC_INLINE void scalar_edges(const ScalarConvolution<T> &p, C channels, con
     }
 }
 
-// Gradients by distance, and factors g R [N, L, channels] for what follows.
+// Gradients by distance, one register of sums for each edge, and factors g R [N, L, channels] for
+// what follows.
 template <typename T, int L, int N, typename C>
 EQUICALC_INLINE void scalar_edges_factors(const ScalarConvolution<T> &p, C channels,
                                           const T *records, const T *x, const int64_t *offset,
                                           const T *by_messages, const int64_t *target, T *factors,
-                                          T *gradients) {
+                                          Register<T> *by_distances) {
     typedef Register<T> R;
     const int64_t width = p.layout.width();
-    R by_distance[N];
+    R by_distance[N];  // in registers, which a place in memory would not be
 #pragma GCC unroll 16
     for (int e = 0; e < N; ++e) {
         by_distance[e] = R::zero();
@@ -89,7 +90,8 @@ EQUICALC_INLINE void scalar_edges_factors(const ScalarConvolution<T> &p, C chann
         for (int degree = 0; degree < L; ++degree) {
             const int64_t at = degree * channels + c;
             const T *mix = p.weights.panels + at * kRadialBlock;
-            const T *radial = records + EdgeLayout::kRadial, *slopes = records + p.layout.slopes();
+            const T *radial = records + EdgeLayout::radial_after(L * L);
+            const T *slopes = radial + kRadialBlock;
             Block<T> weight[N], slope[N];
 #pragma GCC unroll 16
             for (int e = 0; e < N; ++e) {
@@ -124,21 +126,22 @@ EQUICALC_INLINE void scalar_edges_factors(const ScalarConvolution<T> &p, C chann
     }
 #pragma GCC unroll 16
     for (int e = 0; e < N; ++e) {
-        gradients[e * EdgeLayout::kGradientWidth + EdgeLayout::kByDistance] =
-            sum<T, R::kLanes>(by_distance[e]);
+        by_distances[e] = by_distance[e];
     }
 }
 
-// From factors to gradients by harmonics and features.
+// From factors to gradients by features and by harmonics; those by distance go with the latter.
 template <typename T, int L, typename N>
 EQUICALC_INLINE void scalar_edge_ends(N channels, const T *harmonics, const T *x, T *by_x,
-                                      const T *factors, T *by_harmonics) {
+                                      const T *factors, const Register<T> &by_distance,
+                                      T *gradients) {
     typedef Register<T> R;
-    R sums[L * L];
+    R sums[L * L + 1];
 #pragma GCC unroll 16
     for (int m = 0; m < L * L; ++m) {
         sums[m] = R::zero();
     }
+    sums[L * L] = by_distance;
     for (int64_t c = 0; c < channels; c += kBlock<T>) {
 #pragma GCC unroll 16
         for (int degree = 0; degree < L; ++degree) {
@@ -157,10 +160,7 @@ EQUICALC_INLINE void scalar_edge_ends(N channels, const T *harmonics, const T *x
             }
         }
     }
-#pragma GCC unroll 16
-    for (int m = 0; m < L * L; ++m) {
-        by_harmonics[m] = sum<T, R::kLanes>(sums[m]);
-    }
+    store_sums(sums, gradients);
 }
 
 // With more radial functions, weights of a few edges at a time are a matrix product.
@@ -180,8 +180,9 @@ EQUICALC_INLINE void scalar_edge_with(N channels, const T *record, const T *x, c
 }
 
 template <typename T, int L, typename N>
-EQUICALC_INLINE T scalar_edge_factors_with(N channels, const T *record, const T *x, const T *grad,
-                                           const T *weight, const T *slope, T *factors) {
+EQUICALC_INLINE Register<T> scalar_edge_factors_with(N channels, const T *record, const T *x,
+                                                     const T *grad, const T *weight, const T *slope,
+                                                     T *factors) {
     Register<T> by_distance = Register<T>::zero();
     for (int64_t c = 0; c < channels; c += kBlock<T>) {
         Block<T> value[L];
@@ -198,7 +199,7 @@ EQUICALC_INLINE T scalar_edge_factors_with(N channels, const T *record, const T 
             (g * Block<T>::load(weight + at)).store(factors + at);
         }
     }
-    return sum<T, Register<T>::kLanes>(by_distance);
+    return by_distance;
 }
 
 template <typename T, int L, typename C>
@@ -206,11 +207,6 @@ EQUICALC_INLINE void scalar_messages_of(const ScalarConvolution<T> &p, C channel
                                         int64_t count, const T *x, const int64_t *offset,
                                         T *messages, const int64_t *target, T *scratch) {
     const int64_t width = p.layout.width();
-    const auto fetch = [&](int64_t e) EQUICALC_LAMBDA {
-        if (e < count) {
-            prefetch(x + offset[e], L * L * channels);
-        }
-    };
     int64_t e = 0;
     if (p.layout.n_radial == kRadialBlock) {
         while (e < count) {
@@ -218,13 +214,9 @@ EQUICALC_INLINE void scalar_messages_of(const ScalarConvolution<T> &p, C channel
             T *to = messages + target[e];
             // receivers ascend
             if (e + kTogether <= count && target[e] == target[e + kTogether - 1]) {
-                for (int64_t next = 0; next < kTogether; ++next) {
-                    fetch(e + kTogether + next);
-                }
                 scalar_edges<T, L, kTogether>(p, channels, record, x, offset + e, to);
                 e += kTogether;
             } else {
-                fetch(e + kTogether);
                 scalar_edges<T, L, 1>(p, channels, record, x, offset + e, to);
                 ++e;
             }
@@ -232,7 +224,6 @@ EQUICALC_INLINE void scalar_messages_of(const ScalarConvolution<T> &p, C channel
         return;
     }
     for (; e < count; ++e) {
-        fetch(e + 1);
         const int64_t place = e % kEdgeChunk, left = count - e;
         const T *record = records + e * width;
         if (place == 0) {
@@ -258,26 +249,26 @@ EQUICALC_INLINE void scalar_messages_gradient_of(const ScalarConvolution<T> &p, 
             prefetch(by_messages + target[e], L * channels);
         }
     };
-    const auto ends = [&](int64_t e, const T *factor) EQUICALC_LAMBDA {
+    const auto ends = [&](int64_t e, const T *factor,
+                          const Register<T> &by_distance) EQUICALC_LAMBDA {
         scalar_edge_ends<T, L>(channels, records + e * width, x + offset[e], by_x + offset[e],
-                               factor, gradients + e * EdgeLayout::kGradientWidth);
+                               factor, by_distance, gradients + e * p.layout.gradient_width());
     };
+    Register<T> by_distance[kPair];
     int64_t e = 0;
     if (p.layout.n_radial == kRadialBlock) {
         for (; e + kPair <= count; e += kPair) {
             fetch(e + kPair);
             fetch(e + kPair + 1);
             scalar_edges_factors<T, L, kPair>(p, channels, records + e * width, x, offset + e,
-                                              by_messages, target + e, factors,
-                                              gradients + e * EdgeLayout::kGradientWidth);
-            ends(e, factors);
-            ends(e + 1, factors + L * channels);
+                                              by_messages, target + e, factors, by_distance);
+            ends(e, factors, by_distance[0]);
+            ends(e + 1, factors + L * channels, by_distance[1]);
         }
         for (; e < count; ++e) {
             scalar_edges_factors<T, L, 1>(p, channels, records + e * width, x, offset + e,
-                                          by_messages, target + e, factors,
-                                          gradients + e * EdgeLayout::kGradientWidth);
-            ends(e, factors);
+                                          by_messages, target + e, factors, by_distance);
+            ends(e, factors, by_distance[0]);
         }
         return;
     }
@@ -290,10 +281,10 @@ EQUICALC_INLINE void scalar_messages_gradient_of(const ScalarConvolution<T> &p, 
                                     left < kEdgeChunk ? left : kEdgeChunk, scratch);
         }
         const T *weight = scratch + 2 * place * p.weights.n;
-        gradients[e * EdgeLayout::kGradientWidth + EdgeLayout::kByDistance] =
+        ends(
+            e, factors,
             scalar_edge_factors_with<T, L>(channels, record, x + offset[e], by_messages + target[e],
-                                           weight, weight + p.weights.n, factors);
-        ends(e, factors);
+                                           weight, weight + p.weights.n, factors));
     }
 }
 
@@ -304,21 +295,6 @@ EQUICALC_INLINE void with_channels(int64_t channels, const Body &body) {
         body(std::integral_constant<int64_t, 64>{});
     } else {
         body(channels);
-    }
-}
-
-// Calls body with l_max + 1 as a constant.
-template <typename Body>
-EQUICALC_INLINE void with_degrees(int64_t l_max, const Body &body) {
-    switch (l_max) {
-        case 0:
-            return body(std::integral_constant<int, 1>{});
-        case 1:
-            return body(std::integral_constant<int, 2>{});
-        case 2:
-            return body(std::integral_constant<int, 3>{});
-        default:
-            return body(std::integral_constant<int, 4>{});
     }
 }
 

@@ -15,12 +15,12 @@ struct Flow {
 
     // own and other: ends of receiver and sender
     EQUICALC_INLINE Flow(const EdgeLayout &layout, const T *record, const T *own, const T *other)
-        : radial(Eight<T>::load(record + EdgeLayout::kRadial)),
+        : radial(Eight<T>::load(record + layout.radial())),
           slope(Eight<T>::load(record + layout.slopes())),
           flow(Eight<T>::load(other)) {
         flow.add(T(-1), Eight<T>::load(own));
         for (int axis = 0; axis < 3; ++axis) {
-            unit[axis] = record[EdgeLayout::kUnit + axis];
+            unit[axis] = record[layout.unit() + axis];
             pair[axis] = Eight<T>::load(own + (axis + 1) * kTransferRow<T>);
             pair[axis].add(T(1), Eight<T>::load(other + (axis + 1) * kTransferRow<T>));
             flow.add(unit[axis], pair[axis]);
@@ -69,7 +69,7 @@ void transfer_gradient(const EdgeLayout &layout, const EdgeList &edges, const T 
             turning[axis] = by * double(sum<T, 8>(edge.radial * edge.pair[axis]));
             along += turning[axis] * double(edge.unit[axis]);
         }
-        const double inverse = record[EdgeLayout::kInverse];
+        const double inverse = record[layout.inverse()];
         const double by_distance = by * double(sum<T, 8>(edge.slope * edge.flow));
         double *to = by_vector + 3 * edges[k];
         for (int axis = 0; axis < 3; ++axis) {
@@ -94,11 +94,11 @@ void transfer_gradient_on_sender(const EdgeLayout &layout, const EdgeList &edges
     }
     for (int64_t k = 0; k < edges.count; ++k) {
         const T *record = records + k * layout.width();
-        const auto radial = Eight<T>::load(record + EdgeLayout::kRadial);
+        const auto radial = Eight<T>::load(record + layout.radial());
         const T by = T(by_flow(by_variables + target[k], edges.vectors + 3 * edges[k]));
         total[0].add(by, radial);
         for (int axis = 0; axis < 3; ++axis) {
-            total[1 + axis].add(by * record[EdgeLayout::kUnit + axis], radial);
+            total[1 + axis].add(by * record[layout.unit() + axis], radial);
         }
     }
     for (int row = 0; row < 4; ++row) {

@@ -4,8 +4,10 @@
 // loops know how many registers they use.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #define EQUICALC_INLINE inline __attribute__((always_inline))
 #define EQUICALC_LAMBDA __attribute__((always_inline))
@@ -92,6 +94,80 @@ EQUICALC_INLINE T sum(const Pack<T, N> &pack) {
     return sum_lanes<T, Pack<T, N>::kLanes>(total);
 }
 
+// Lanes of two vectors in turn: those of their lower halves, or of their upper ones.
+template <bool kUpper, typename V, size_t... I>
+EQUICALC_INLINE V interleave(const V &a, const V &b, std::index_sequence<I...>) {
+    constexpr size_t kLanes = sizeof...(I), kFirst = kUpper ? kLanes / 2 : 0;
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, int(kFirst + I / 2 + I % 2 * kLanes)...);
+#else
+    typedef std::conditional_t<sizeof(V) / kLanes == 4, int32_t, int64_t> Index;
+    typedef Index Places __attribute__((vector_size(sizeof(V))));
+    return __builtin_shuffle(a, b, Places{Index(kFirst + I / 2 + I % 2 * kLanes)...});
+#endif
+}
+
+// As many vectors as each has lanes: rows become columns. Interleaving the first half of the rows
+// with the second turns the bits of (row, lane) by one place; when they have turned by half of
+// their number, rows and lanes are exchanged.
+template <int kLanes, typename V>
+EQUICALC_INLINE void transpose(V *rows) {
+    typedef std::make_index_sequence<kLanes> All;
+#pragma GCC unroll 16
+    for (int turned = 1; turned < kLanes; turned *= 2) {
+        V next[kLanes];
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanes / 2; ++k) {
+            next[2 * k] = interleave<false>(rows[k], rows[k + kLanes / 2], All());
+            next[2 * k + 1] = interleave<true>(rows[k], rows[k + kLanes / 2], All());
+        }
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanes; ++k) {
+            rows[k] = next[k];
+        }
+    }
+}
+
+// The sums of as many vectors as each has lanes, in one vector: half of the transposition's work.
+template <int kLanes, int kRows = kLanes, typename V>
+EQUICALC_INLINE V sums_of_rows(const V *rows) {
+    typedef std::make_index_sequence<kLanes> All;
+    if constexpr (kRows == 1) {
+        return rows[0];
+    } else {
+        V next[kRows / 2];
+#pragma GCC unroll 16
+        for (int k = 0; k < kRows / 2; ++k) {
+            next[k] = interleave<false>(rows[k], rows[k + kRows / 2], All()) +
+                      interleave<true>(rows[k], rows[k + kRows / 2], All());
+        }
+        return sums_of_rows<kLanes, kRows / 2>(next);
+    }
+}
+
+// Sums of M packs to as many numbers, and zeros up to a whole number of registers.
+template <typename T, int N, int M>
+EQUICALC_INLINE void store_sums(const Pack<T, N> (&packs)[M], T *to) {
+    typedef Pack<T, N> P;
+    constexpr int kLanes = P::kLanes, kRows = (M + kLanes - 1) / kLanes * kLanes;
+    typename P::V rows[kRows];
+#pragma GCC unroll 32
+    for (int m = 0; m < kRows; ++m) {
+        rows[m] = typename P::V{};
+        if (m < M) {
+            rows[m] = packs[m].v[0];
+#pragma GCC unroll 16
+            for (int i = 1; i < P::kCount; ++i) {
+                rows[m] += packs[m].v[i];
+            }
+        }
+    }
+#pragma GCC unroll 32
+    for (int m = 0; m < kRows; m += kLanes) {
+        *reinterpret_cast<typename P::V *>(to + m) = sums_of_rows<kLanes>(rows + m);
+    }
+}
+
 // One register.
 template <typename T>
 using Register = Pack<T, EQUICALC_LANE_BYTES / int(sizeof(T))>;
@@ -101,5 +177,20 @@ using Block = Pack<T, 64 / int(sizeof(T))>;
 // Eight numbers, in which radial functions are counted.
 template <typename T>
 using Eight = Pack<T, 8>;
+
+// Calls body with l_max + 1 as a constant.
+template <typename Body>
+EQUICALC_INLINE void with_degrees(int64_t l_max, const Body &body) {
+    switch (l_max) {
+        case 0:
+            return body(std::integral_constant<int, 1>{});
+        case 1:
+            return body(std::integral_constant<int, 2>{});
+        case 2:
+            return body(std::integral_constant<int, 3>{});
+        default:
+            return body(std::integral_constant<int, 4>{});
+    }
+}
 
 }  // namespace equicalc::direct::EQUICALC_ISA
