@@ -12,9 +12,10 @@ constexpr double kCoulomb = 14.399645478425668;  // eV A / e^2, as equicalc.elec
 constexpr double kPi = 3.14159265358979323846;
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-// The package is built for any x86-64; the loader picks the widest version this machine has.
+// The package is built for any x86-64; the loader picks the widest version this machine has. (Names
+// of levels ask for what it can do; names of processors, as "arch=haswell", for that very one.)
 #define EQUICALC_VECTOR \
-    __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define EQUICALC_VECTOR
 #endif
