@@ -13,43 +13,8 @@
 namespace equicalc {
 namespace {
 
-// Splines are stored at this many points, those beyond their order being zero: one or two vectors.
-constexpr int kWidth = kMaxSplineOrder;
+constexpr int kWidth = kSplineWidth;
 #define EQUICALC_INSIDE inline __attribute__((always_inline))
-
-// Calls f.template operator()<order>() for the order known at run time.
-template <class Function>
-void dispatch(int order, const Function &f) {
-    switch (order) {
-        case 3:
-            return f.template operator()<3>();
-        case 4:
-            return f.template operator()<4>();
-        case 5:
-            return f.template operator()<5>();
-        case 6:
-            return f.template operator()<6>();
-        case 7:
-            return f.template operator()<7>();
-        case 8:
-            return f.template operator()<8>();
-        default:
-            throw std::invalid_argument("the order of the spline must lie between 3 and 8; found " +
-                                        std::to_string(order));
-    }
-}
-
-const int *checked(const int *points, int order) {
-    dispatch(order, []<int> {});
-    for (int a = 0; a < 3; ++a) {
-        if (points[a] < order) {
-            throw std::invalid_argument("a mesh for splines of order " + std::to_string(order) +
-                                        " needs as many points in each direction; found " +
-                                        std::to_string(points[a]));
-        }
-    }
-    return points;
-}
 
 CoulombOptions with_threads(CoulombOptions options) {
     options.threads = std::max(1, options.threads);
@@ -57,20 +22,27 @@ CoulombOptions with_threads(CoulombOptions options) {
     return options;
 }
 
-// Charges of some atoms on one plane with rows of `row` points; `scale` are charge times weight
-// along x.
+// Splines and the charges of their atoms.
 template <class Real>
-EQUICALC_INSIDE void add_to_plane(const std::size_t *atoms, std::size_t n, int cx, int order,
-                                  int ny, std::size_t row, const double *charges, const int *base,
-                                  const Real *weights, Real *plane) {
-    for (std::size_t at = 0; at < n; ++at) {
-        const std::size_t i = atoms[at];
-        const Real *w = weights + 3 * kWidth * i;
-        const Real qx = static_cast<Real>(charges[i]) * w[cx];
-        int y = base[3 * i + 1];
+struct Spread {
+    const std::size_t *atoms;
+    const double *charges;
+    const int *bases;
+    const Real *weights;
+};
+
+// Splines from the first up to the last on one plane, their cx-th along x, with rows of `row`
+// points.
+template <class Real>
+EQUICALC_INSIDE void add_to_plane(const Spread<Real> &splines, std::size_t first, std::size_t last,
+                                  int cx, int order, int ny, std::size_t row, Real *plane) {
+    for (std::size_t at = first; at < last; ++at) {
+        const Real *w = splines.weights + 3 * kWidth * at;
+        const Real qx = static_cast<Real>(splines.charges[splines.atoms[at]]) * w[cx];
+        int y = splines.bases[3 * at + 1];
         for (int cy = 0; cy < order; ++cy) {
             const Real qxy = qx * w[kWidth + cy];
-            Real *target = plane + y * row + base[3 * i + 2];
+            Real *target = plane + y * row + splines.bases[3 * at + 2];
 #pragma omp simd
             for (int cz = 0; cz < kWidth; ++cz) {
                 target[cz] += qxy * w[2 * kWidth + cz];
@@ -81,47 +53,69 @@ EQUICALC_INSIDE void add_to_plane(const std::size_t *atoms, std::size_t n, int c
 }
 
 EQUICALC_VECTOR
-void add_atoms(const std::size_t *atoms, std::size_t n, int cx, int order, int ny, std::size_t row,
-               const double *charges, const int *base, const float *weights, float *plane) {
-    add_to_plane(atoms, n, cx, order, ny, row, charges, base, weights, plane);
+void add_atoms(const Spread<float> &splines, std::size_t first, std::size_t last, int cx, int order,
+               int ny, std::size_t row, float *plane) {
+    add_to_plane(splines, first, last, cx, order, ny, row, plane);
 }
 
 EQUICALC_VECTOR
-void add_atoms(const std::size_t *atoms, std::size_t n, int cx, int order, int ny, std::size_t row,
-               const double *charges, const int *base, const double *weights, double *plane) {
-    add_to_plane(atoms, n, cx, order, ny, row, charges, base, weights, plane);
+void add_atoms(const Spread<double> &splines, std::size_t first, std::size_t last, int cx,
+               int order, int ny, std::size_t row, double *plane) {
+    add_to_plane(splines, first, last, cx, order, ny, row, plane);
 }
 
-// Potential and its slopes along the three vectors at one atom: result[4].
+// Some planes of a mesh of the potential.
 template <class Real>
-EQUICALC_INSIDE void read_mesh(const Real *mesh, const int *points, int order, const int *base,
+struct Planes {
+    const Real *mesh;
+    const int *points;
+    std::array<int, 2> range;
+};
+
+// What these planes contribute to the potential at one atom and its slopes along the three vectors:
+// result[4].
+template <class Real>
+EQUICALC_INSIDE void read_mesh(const Planes<Real> &planes, int order, const int *base,
                                const Real *w, const Real *d, double *result) {
-    const int ny = points[1], nz = points[2];
+    const int ny = planes.points[1], nz = planes.points[2];
+    const bool wraps = base[2] + kWidth > nz;
+    int places[kWidth] = {};
+    for (int cz = 0; wraps && cz < kWidth; ++cz) {
+        places[cz] = (base[2] + cz) % nz;
+    }
     Real value[kWidth] = {}, along_x[kWidth] = {}, along_y[kWidth] = {};
     int x = base[0];
     for (int cx = 0; cx < order; ++cx) {
-        int y = base[1];
-        for (int cy = 0; cy < order; ++cy) {
-            const Real *row = mesh + (static_cast<std::size_t>(x) * ny + y) * nz;
-            const Real *local = row + base[2];
-            Real wrapped[kWidth];
-            if (base[2] + kWidth > nz) {
-                for (int cz = 0; cz < kWidth; ++cz) {
-                    wrapped[cz] = row[(base[2] + cz) % nz];
+        if (x >= planes.range[0] && x < planes.range[1]) {
+            const Real *plane =
+                planes.mesh + static_cast<std::size_t>(x - planes.range[0]) * ny * nz;
+            Real inside[kWidth] = {}, slope[kWidth] = {};
+            int y = base[1];
+            for (int cy = 0; cy < order; ++cy) {
+                const Real *row = plane + static_cast<std::size_t>(y) * nz;
+                const Real *local = row + base[2];
+                Real wrapped[kWidth];
+                if (wraps) {
+                    for (int cz = 0; cz < kWidth; ++cz) {
+                        wrapped[cz] = row[places[cz]];
+                    }
+                    local = wrapped;
                 }
-                local = wrapped;
+#pragma omp simd
+                for (int cz = 0; cz < kWidth; ++cz) {
+                    inside[cz] += w[kWidth + cy] * local[cz];
+                    slope[cz] += d[kWidth + cy] * local[cz];
+                }
+                y = y + 1 == ny ? 0 : y + 1;
             }
-            const Real both = w[cx] * w[kWidth + cy];
-            const Real dx = d[cx] * w[kWidth + cy], dy = w[cx] * d[kWidth + cy];
 #pragma omp simd
             for (int cz = 0; cz < kWidth; ++cz) {
-                value[cz] += both * local[cz];
-                along_x[cz] += dx * local[cz];
-                along_y[cz] += dy * local[cz];
+                value[cz] += w[cx] * inside[cz];
+                along_x[cz] += d[cx] * inside[cz];
+                along_y[cz] += w[cx] * slope[cz];
             }
-            y = y + 1 == ny ? 0 : y + 1;
         }
-        x = x + 1 == points[0] ? 0 : x + 1;
+        x = x + 1 == planes.points[0] ? 0 : x + 1;
     }
     std::fill(result, result + 4, 0.0);
     for (int cz = 0; cz < kWidth; ++cz) {
@@ -133,15 +127,15 @@ EQUICALC_INSIDE void read_mesh(const Real *mesh, const int *points, int order, c
 }
 
 EQUICALC_VECTOR
-void read_atom(const float *mesh, const int *points, int order, const int *base, const float *w,
+void read_atom(const Planes<float> &planes, int order, const int *base, const float *w,
                const float *d, double *result) {
-    read_mesh(mesh, points, order, base, w, d, result);
+    read_mesh(planes, order, base, w, d, result);
 }
 
 EQUICALC_VECTOR
-void read_atom(const double *mesh, const int *points, int order, const int *base, const double *w,
+void read_atom(const Planes<double> &planes, int order, const int *base, const double *w,
                const double *d, double *result) {
-    read_mesh(mesh, points, order, base, w, d, result);
+    read_mesh(planes, order, base, w, d, result);
 }
 
 }  // namespace
@@ -149,13 +143,22 @@ void read_atom(const double *mesh, const int *points, int order, const int *base
 template <class Real>
 CoulombMesh<Real>::CoulombMesh(const double *cell, const int *points, int order,
                                std::vector<double> sigmas, const CoulombOptions &options)
-    : order_(order),
+    : CoulombMesh(cell, points, order, std::move(sigmas), options,
+                  MeshShare{{0, points[0]}, {0, points[1]}}) {}
+
+template <class Real>
+CoulombMesh<Real>::CoulombMesh(const double *cell, const int *points, int order,
+                               std::vector<double> sigmas, const CoulombOptions &options,
+                               const MeshShare &share)
+    : points_{points[0], points[1], points[2]},
+      order_(order),
+      share_(share),
       reciprocal_(make_reciprocal(cell)),
       options_(with_threads(options)),
-      widths_(sigmas),
-      filter_(cell, checked(points, order), order, std::move(sigmas), options_) {
-    std::copy(points, points + 3, points_);
-}
+      widths_(std::move(sigmas)),
+      splines_(points, order, share.planes, widths_.size(), options_.threads),
+      filter_(cell, points, order, widths_, options_, share.rows),
+      squares_(widths_.size()) {}
 
 template <class Real>
 void CoulombMesh<Real>::set_cell(const double *cell) {
@@ -165,7 +168,8 @@ void CoulombMesh<Real>::set_cell(const double *cell) {
 
 template <class Real>
 std::size_t CoulombMesh<Real>::size() const {
-    return widths_.size() * points_[0] * points_[1] * points_[2];
+    const std::size_t planes = share_.planes[1] - share_.planes[0];
+    return widths_.size() * planes * points_[1] * points_[2];
 }
 
 template <class Real>
@@ -174,69 +178,34 @@ std::size_t CoulombMesh<Real>::spectrum_size() const {
 }
 
 template <class Real>
-void CoulombMesh<Real>::set_charges(const Charges &atoms) {
-    const std::size_t n = atoms.n;
-    charges_.assign(atoms.charges, atoms.charges + n);
-    sigmas_.assign(atoms.sigmas, atoms.sigmas + n);
-    group_by_width(n, atoms.sigmas, groups_);
-    if (n > 0 && groups_.sigma != widths_) {
-        throw std::invalid_argument("the widths of the charges are not those of the mesh: found " +
-                                    std::to_string(groups_.size()) + " different ones, expected " +
-                                    std::to_string(widths_.size()));
-    }
-    base_.resize(3 * n);
-    weights_.assign(3 * n * kWidth, Real(0));
-    slopes_.assign(3 * n * kWidth, Real(0));
-    dispatch(order_, [&]<int Order> { make_splines<Order>(atoms.positions); });
-    sort_into_bins();
+std::size_t CoulombMesh<Real>::memory_bytes() const {
+    return splines_.memory_bytes() + sizeof(double) * charges_.capacity();
 }
 
 template <class Real>
-template <int Order>
-void CoulombMesh<Real>::make_splines(const double *positions) {
-    const auto count = static_cast<std::int64_t>(charges_.size());
-#pragma omp parallel for num_threads(options_.threads) schedule(static)
-    for (std::int64_t i = 0; i < count; ++i) {
-        for (int a = 0; a < 3; ++a) {
-            double s = 0.0;
-            for (int x = 0; x < 3; ++x) {
-                s += positions[3 * i + x] * reciprocal_.inverse[x][a];
-            }
-            const double u = (s - std::floor(s)) * points_[a];
-            // s - floor(s) may round up to 1: the spline then starts one point later, at t = 0.
-            const double whole = std::floor(u);
-            double lower[Order + 1] = {}, value[Order + 1] = {};
-            spline_values(u - whole, Order - 1, lower + 1);
-            spline_values(u - whole, Order, value);
-            base_[3 * i + a] = (static_cast<int>(whole) - Order + 1 + 2 * points_[a]) % points_[a];
-            Real *w = &weights_[(3 * i + a) * kWidth], *d = &slopes_[(3 * i + a) * kWidth];
-            for (int c = 0; c < Order; ++c) {
-                // Mesh points in ascending order are spline arguments in descending order.
-                const int j = Order - 1 - c;
-                w[c] = static_cast<Real>(value[j]);
-                d[c] = static_cast<Real>(points_[a] *
-                                         ((j < Order - 1 ? lower[j + 1] : 0.0) - lower[j]));
-            }
+void CoulombMesh<Real>::set_charges(const Charges &atoms) {
+    charges_.assign(atoms.charges, atoms.charges + atoms.n);
+    groups_.member.clear();
+    if (atoms.sigmas != nullptr) {
+        group_by_width(atoms.n, atoms.sigmas, groups_);
+        if (atoms.n > 0 && groups_.sigma != widths_) {
+            throw std::invalid_argument(
+                "the widths of the charges are not those of the mesh: "
+                "found " +
+                std::to_string(groups_.size()) + " different ones, expected " +
+                std::to_string(widths_.size()));
         }
     }
-}
-
-template <class Real>
-void CoulombMesh<Real>::sort_into_bins() {
-    const std::size_t n = charges_.size();
-    const auto bin = [&](std::size_t i) { return groups_.member[i] * points_[0] + base_[3 * i]; };
-    bin_start_.assign(widths_.size() * points_[0] + 1, 0);
-    for (std::size_t i = 0; i < n; ++i) {
-        ++bin_start_[bin(i) + 1];
+    total_ = moment_ = 0.0;
+    std::fill(squares_.begin(), squares_.end(), 0.0);
+    for (std::size_t i = 0; i < atoms.n; ++i) {
+        const double sigma = widths_[group_of(i)];
+        total_ += charges_[i];
+        moment_ += charges_[i] * sigma * sigma;
+        squares_[group_of(i)] += charges_[i] * charges_[i];
     }
-    for (std::size_t b = 1; b < bin_start_.size(); ++b) {
-        bin_start_[b] += bin_start_[b - 1];
-    }
-    bins_.resize(n);
-    std::vector<std::size_t> next(bin_start_.begin(), bin_start_.end() - 1);
-    for (std::size_t i = 0; i < n; ++i) {
-        bins_[next[bin(i)]++] = i;
-    }
+    const bool is_one = groups_.member.empty();
+    splines_.set(atoms.n, atoms.positions, is_one ? nullptr : groups_.member.data(), reciprocal_);
 }
 
 // One thread fills one plane of the mesh, atoms in a fixed order: no conflicts and no dependence on
@@ -244,7 +213,10 @@ void CoulombMesh<Real>::sort_into_bins() {
 template <class Real>
 void CoulombMesh<Real>::spread(Real *mesh) {
     const int nx = points_[0], ny = points_[1], nz = points_[2];
-    const auto planes = static_cast<std::int64_t>(widths_.size()) * nx;
+    const int first = share_.planes[0], n_planes = share_.planes[1] - first;
+    const auto all = static_cast<std::int64_t>(widths_.size()) * n_planes;
+    const Spread<Real> splines{splines_.atoms(), charges_.data(), splines_.bases(),
+                               splines_.weights()};
     // Rows with a margin, folded back at the end, so that a spline never wraps along z.
     const std::size_t row = nz + kWidth - 1;
     planes_.resize(row * ny * options_.threads);
@@ -252,14 +224,12 @@ void CoulombMesh<Real>::spread(Real *mesh) {
     {
         const std::span<Real> plane(planes_.data() + row * ny * omp_get_thread_num(), row * ny);
 #pragma omp for schedule(dynamic, 1)
-        for (std::int64_t at = 0; at < planes; ++at) {
+        for (std::int64_t at = 0; at < all; ++at) {
             std::fill(plane.begin(), plane.end(), Real(0));
-            const int x = static_cast<int>(at % nx);
+            const int x = first + static_cast<int>(at % n_planes);
             for (int cx = 0; cx < order_; ++cx) {
-                const std::int64_t bin = at - x + (x - cx + nx) % nx;
-                add_atoms(bins_.data() + bin_start_[bin], bin_start_[bin + 1] - bin_start_[bin], cx,
-                          order_, ny, row, charges_.data(), base_.data(), weights_.data(),
-                          plane.data());
+                const auto [from, to] = splines_.of_plane(at / n_planes, (x - cx + nx) % nx);
+                add_atoms(splines, from, to, cx, order_, ny, row, plane.data());
             }
             for (int y = 0; y < ny; ++y) {
                 Real *out = mesh + (at * ny + y) * nz;
@@ -274,96 +244,124 @@ void CoulombMesh<Real>::spread(Real *mesh) {
 
 template <class Real>
 void CoulombMesh<Real>::convolve(std::complex<Real> *spectra) {
-    std::vector<double> squares(widths_.size(), 0.0);
-    for (std::size_t i = 0; i < charges_.size(); ++i) {
-        squares[groups_.member[i]] += charges_[i] * charges_[i];
-    }
+    begin_convolve(spectra);
+    end_convolve();
+}
+
+template <class Real>
+void CoulombMesh<Real>::end_convolve() {
     energy_ = 0.0;
     std::fill(virial_, virial_ + 9, 0.0);
-    filter_.apply(spectra, squares, energy_, virial_);
+    filter_.complete(sums_, squares_, energy_, virial_);
+}
+
+// Calls take(i, found) for the atoms that reach into the planes of this share.
+template <class Real>
+template <class Take>
+void CoulombMesh<Real>::read(const Real *mesh, const Take &take) const {
+    const auto count = static_cast<std::int64_t>(splines_.size());
+    const std::size_t size = this->size() / widths_.size();
+#pragma omp parallel for num_threads(options_.threads) schedule(static)
+    for (std::int64_t at = 0; at < count; ++at) {  // neighbours on the mesh follow each other
+        const std::size_t i = splines_.atoms()[at];
+        double found[4];
+        read_atom(Planes<Real>{mesh + group_of(i) * size, points_, share_.planes}, order_,
+                  splines_.bases() + 3 * at, splines_.weights() + 3 * kWidth * at,
+                  splines_.slopes() + 3 * kWidth * at, found);
+        take(i, found);
+    }
 }
 
 template <class Real>
 CoulombSum CoulombMesh<Real>::gather(const Real *mesh) const {
     CoulombSum result;
-    gather(mesh, 0, charges_.size(), result);
+    std::vector<double> found(4 * charges_.size());
+    begin_gather(mesh, found.data());
+    end_gather(found.data(), 0, charges_.size(), result);
     return result;
 }
 
 template <class Real>
-void CoulombMesh<Real>::gather(const Real *mesh, std::size_t first, std::size_t last,
-                               CoulombSum &result) const {
-    result.potentials.assign(charges_.size(), 0.0);
-    result.forces.assign(3 * charges_.size(), 0.0);
-    result.energy = energy_;
-    std::copy(virial_, virial_ + 9, result.virial);
+void CoulombMesh<Real>::begin_gather(const Real *mesh, double *found) const {
+    if (splines_.size() < charges_.size()) {
+        std::fill(found, found + 4 * charges_.size(), 0.0);
+    }
+    read(mesh,
+         [&](std::size_t i, const double *here) { std::copy(here, here + 4, found + 4 * i); });
+}
+
+// What is not on the mesh of the potential that an atom has of its own.
+template <class Real>
+double CoulombMesh<Real>::self_potential(std::size_t i) const {
+    const std::size_t g = group_of(i);
+    return charges_[i] * (filter_.self_potential(g) - kCoulomb / (std::sqrt(kPi) * widths_[g]));
+}
+
+template <class Real>
+double CoulombMesh<Real>::background_potential(std::size_t i) const {
+    const double sigma = widths_[group_of(i)];
+    return -2.0 * kPi * kCoulomb / reciprocal_.volume * (total_ * sigma * sigma + moment_);
+}
+
+template <class Real>
+void CoulombMesh<Real>::end_gather(const double *found, std::size_t first, std::size_t last,
+                                   CoulombSum &result) const {
     const double scale = 4.0 * kPi * kCoulomb / reciprocal_.volume;
-    const std::size_t size = static_cast<std::size_t>(points_[0]) * points_[1] * points_[2];
-    const auto count = static_cast<std::int64_t>(charges_.size());
-#pragma omp parallel for num_threads(options_.threads) schedule(static)
-    for (std::int64_t at = 0; at < count; ++at) {
-        const std::size_t i = bins_[at];  // neighbours on the mesh follow each other
-        if (i < first || i >= last) {
-            continue;
-        }
-        double found[4];
-        read_atom(mesh + groups_.member[i] * size, points_, order_, &base_[3 * i],
-                  &weights_[3 * kWidth * i], &slopes_[3 * kWidth * i], found);
-        result.potentials[i] =
-            scale * found[0] + filter_.self_potential(groups_.member[i]) * charges_[i];
+    result.potentials.resize(last - first);
+    result.forces.resize(3 * (last - first));
+    for (std::size_t i = first; i < last; ++i, found += 4) {
+        result.potentials[i - first] =
+            scale * found[0] + self_potential(i) + background_potential(i);
         for (int c = 0; c < 3; ++c) {
             double slope = 0.0;
             for (int a = 0; a < 3; ++a) {
                 slope += reciprocal_.inverse[c][a] * found[1 + a];
             }
-            result.forces[3 * i + c] = -scale * charges_[i] * slope;
+            result.forces[3 * (i - first) + c] = -scale * charges_[i] * slope;
         }
     }
-    add_self_and_background(charges_.size(), charges_.data(), sigmas_.data(), reciprocal_.volume,
-                            options_, result);
-}
-
-template <class Real>
-void CoulombMesh<Real>::begin_atom_virials(std::size_t first, std::size_t last,
-                                           CoulombSum &result) const {
-    const double background = -2.0 * kPi * kCoulomb / reciprocal_.volume;
-    double total = 0.0, moment = 0.0;
-    for (std::size_t i = 0; i < charges_.size(); ++i) {
-        total += charges_[i];
-        moment += charges_[i] * sigmas_[i] * sigmas_[i];
+    result.energy = energy_;
+    std::copy(virial_, virial_ + 9, result.virial);
+    for (std::size_t g = 0; g < widths_.size(); ++g) {
+        result.energy -= 0.5 * kCoulomb / (std::sqrt(kPi) * widths_[g]) * squares_[g];
     }
-    result.atom_virials.assign(9 * charges_.size(), 0.0);
-    for (std::size_t i = first; i < last; ++i) {
-        // the potential on the mesh alone
-        const double sigma = sigmas_[i], q = charges_[i];
-        const double own =
-            filter_.self_potential(groups_.member[i]) - kCoulomb / (std::sqrt(kPi) * sigma);
-        const double others =
-            result.potentials[i] - own * q - background * (total * sigma * sigma + moment);
-        for (int c = 0; c < 9; ++c) {
-            result.atom_virials[9 * i + c] = q * q * filter_.self_virial(groups_.member[i])[c] +
-                                             (c % 4 == 0 ? 0.5 * q * others : 0.0);
-        }
+    const double background = -2.0 * kPi * kCoulomb / reciprocal_.volume * total_ * moment_;
+    result.energy += background;
+    for (int x = 0; x < 3; ++x) {
+        result.virial[4 * x] += background;
     }
 }
 
 template <class Real>
-void CoulombMesh<Real>::gather_atom_virials(const Real *mesh, int a, int b, std::size_t first,
-                                            std::size_t last, CoulombSum &result) const {
+void CoulombMesh<Real>::gather_virials(const Real *mesh, std::size_t axes, double *found) const {
+    if (splines_.size() < charges_.size()) {
+        for (std::size_t i = 0; i < charges_.size(); ++i) {
+            found[6 * i + axes] = 0.0;
+        }
+    }
+    read(mesh, [&](std::size_t i, const double *here) { found[6 * i + axes] = here[0]; });
+}
+
+template <class Real>
+void CoulombMesh<Real>::end_virials(const double *found, std::size_t first, std::size_t last,
+                                    CoulombSum &result) const {
     const double scale = 2.0 * kPi * kCoulomb / reciprocal_.volume;
-    const auto count = static_cast<std::int64_t>(charges_.size());
-#pragma omp parallel for num_threads(options_.threads) schedule(static)
-    for (std::int64_t at = 0; at < count; ++at) {
-        const std::size_t i = bins_[at];
-        if (i < first || i >= last) {
-            continue;
+    result.atom_virials.resize(9 * (last - first));
+    for (std::size_t i = first; i < last; ++i, found += 6) {
+        const std::size_t g = group_of(i);
+        // the potential on the mesh alone
+        const double q = charges_[i];
+        const double others =
+            result.potentials[i - first] - self_potential(i) - background_potential(i);
+        double *virial = &result.atom_virials[9 * (i - first)];
+        for (int c = 0; c < 9; ++c) {
+            virial[c] = q * q * filter_.self_virial(g)[c] + (c % 4 == 0 ? 0.5 * q * others : 0.0);
         }
-        double found[4];
-        read_atom(mesh, points_, order_, &base_[3 * i], &weights_[3 * kWidth * i],
-                  &slopes_[3 * kWidth * i], found);
-        const double share = scale * charges_[i] * found[0];
-        result.atom_virials[9 * i + 3 * a + b] += share;
-        result.atom_virials[9 * i + 3 * b + a] += a == b ? 0.0 : share;
+        for (std::size_t axes = 0; axes < kVirialAxes.size(); ++axes) {
+            const auto [a, b] = kVirialAxes[axes];
+            virial[3 * a + b] += scale * q * found[axes];
+            virial[3 * b + a] += a == b ? 0.0 : scale * q * found[axes];
+        }
     }
 }
 

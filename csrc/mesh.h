@@ -14,19 +14,22 @@
 //
 // The charges of each width have a mesh of their own: their spectra carry exp(-sigma^2 k^2 / 2)
 // into the sum S(k) and take it from there again. Equal widths cost one mesh.
+//
+// Several ranks can share a mesh. Each knows all charges, has some planes of the mesh and some rows
+// of the spectrum, and finds what its planes and rows contribute; sums over ranks make it whole.
 #pragma once
 
+#include <array>
 #include <complex>
 #include <cstddef>
 #include <vector>
 
 #include "ewald.h"
 #include "mesh_filter.h"
+#include "mesh_splines.h"
 #include "waves.h"
 
 namespace equicalc {
-
-constexpr int kMaxSplineOrder = 8;
 
 // Real is the type of meshes and spectra; results are sums in double.
 template <class Real>
@@ -37,61 +40,79 @@ class CoulombMesh {
     // offered or a direction has fewer points.
     CoulombMesh(const double *cell, const int *points, int order, std::vector<double> sigmas,
                 const CoulombOptions &options);
+    CoulombMesh(const double *cell, const int *points, int order, std::vector<double> sigmas,
+                const CoulombOptions &options, const MeshShare &share);
 
     // Another cell of the same number of points, before the next set_charges.
     void set_cell(const double *cell);
 
-    // The charges of the next calls, with widths of the constructor.
+    // The charges of the next calls, with widths of the constructor; no widths: all have the one.
     void set_charges(const Charges &atoms);
 
-    std::size_t size() const;           // points of all meshes [widths][n0][n1][n2]
-    std::size_t spectrum_size() const;  // of the half spectra [widths][n0][n1][n2 / 2 + 1]
+    std::size_t size() const;           // points of all meshes [widths][planes][n1][n2]
+    std::size_t memory_bytes() const;   // of what grows with the atoms
+    std::size_t spectrum_size() const;  // of the half spectra [widths][n0][rows][n2 / 2 + 1]
 
     // Charges on the meshes.
     void spread(Real *mesh);
 
     // Spectra of the charges (sums without normalisation) -> spectra of the potentials, in place.
+    // Of a share: in between, `sums` are added up over all shares.
     void convolve(std::complex<Real> *spectra);
+    void begin_convolve(std::complex<Real> *spectra) { filter_.apply(spectra, sums_); }
+    std::vector<double> &sums() { return sums_; }
+    void end_convolve();
 
     // From the meshes of the potentials (inverse transforms without normalisation) to the results;
     // no virials per atom.
     CoulombSum gather(const Real *mesh) const;
-    // The same where `result` keeps its memory, and forces and potentials of the atoms from `first`
-    // up to `last` alone; those of others are of no meaning.
-    void gather(const Real *mesh, std::size_t first, std::size_t last, CoulombSum &result) const;
+    // In two steps: what the planes of this share contribute to the potential and its slopes,
+    // found [n][4]; and from the sums of these over all shares, for the atoms from `first` up to
+    // `last` alone, the results, of which `result` keeps the memory.
+    void begin_gather(const Real *mesh, double *found) const;
+    void end_gather(const double *found, std::size_t first, std::size_t last,
+                    CoulombSum &result) const;
 
-    // Virials of these atoms [n][3][3] in `result`, for charges of one width: first their parts
-    // that need no other mesh, then six times, for axes a and b, those from the inverse transform
-    // of stress_spectrum. They sum to the virial but for that of the background.
-    void begin_atom_virials(std::size_t first, std::size_t last, CoulombSum &result) const;
+    // Virials of these atoms [last - first][3][3] in `result`, for charges of one width, after
+    // end_gather. Six times, for axes a and b, the mesh comes from the inverse transform of
+    // stress_spectrum, and this share's part of an atom's goes to found [n][6]; kVirialAxes has the
+    // order. They sum to the virial but for that of the background.
     void stress_spectrum(const std::complex<Real> *charges, int a, int b,
                          std::complex<Real> *out) const {
         filter_.stress(charges, a, b, out);
     }
-    void gather_atom_virials(const Real *mesh, int a, int b, std::size_t first, std::size_t last,
-                             CoulombSum &result) const;
+    void gather_virials(const Real *mesh, std::size_t axes, double *found) const;
+    void end_virials(const double *found, std::size_t first, std::size_t last,
+                     CoulombSum &result) const;
 
   private:
-    template <int Order>
-    void make_splines(const double *positions);
-    void sort_into_bins();
+    double self_potential(std::size_t i) const;
+    double background_potential(std::size_t i) const;
+    std::size_t group_of(std::size_t i) const {
+        return groups_.member.empty() ? 0 : groups_.member[i];
+    }
+    template <class Take>
+    void read(const Real *mesh, const Take &take) const;
 
     int points_[3];
     int order_;
+    MeshShare share_;
     Reciprocal reciprocal_;
     CoulombOptions options_;
     std::vector<double> widths_;
+    MeshSplines<Real> splines_;
     MeshFilter<Real> filter_;
-    std::vector<double> charges_, sigmas_;
-    WidthGroups groups_;
-    std::vector<int> base_;               // [n][3] first mesh point of an atom's spline
-    std::vector<Real> weights_;           // [n][3][8] spline at its mesh points, then zeros
-    std::vector<Real> slopes_;            // [n][3][8] and its derivative
-    std::vector<std::size_t> bins_;       // atoms sorted by width and base_[0] ...
-    std::vector<std::size_t> bin_start_;  // ... [widths n0 + 1]
-    std::vector<Real> planes_;            // one of each thread while spreading
+    std::vector<double> charges_;
+    WidthGroups groups_;                 // no members for one width
+    double total_ = 0.0, moment_ = 0.0;  // sums of q and of q sigma^2
+    std::vector<double> squares_;        // [widths] sums of q^2
+    std::vector<double> sums_;
+    std::vector<Real> planes_;  // one of each thread while spreading
     double energy_ = 0.0;
     double virial_[9] = {};
 };
+
+constexpr std::array<std::array<int, 2>, 6> kVirialAxes{
+    {{0, 0}, {1, 1}, {2, 2}, {1, 2}, {0, 2}, {0, 1}}};
 
 }  // namespace equicalc

@@ -55,13 +55,13 @@ py::dict solve(equicalc::MeshSolver &solver, const Array &charges, const Array &
     }
     py::dict result;
     result["energy"] = sum->energy;
-    result["potentials"] = Array(static_cast<py::ssize_t>(n), sum->potentials.data());
-    result["forces"] = Array({static_cast<py::ssize_t>(n), py::ssize_t(3)}, sum->forces.data());
+    const auto found = static_cast<py::ssize_t>(sum->potentials.size());
+    result["potentials"] = Array(found, sum->potentials.data());
+    result["forces"] = Array({found, py::ssize_t(3)}, sum->forces.data());
     result["virial"] = Array({py::ssize_t(3), py::ssize_t(3)}, sum->virial);
     if (atom_virials) {
         result["atom_virials"] =
-            Array({static_cast<py::ssize_t>(n), py::ssize_t(3), py::ssize_t(3)},
-                  sum->atom_virials.data());
+            Array({found, py::ssize_t(3), py::ssize_t(3)}, sum->atom_virials.data());
     }
     return result;
 }

@@ -11,6 +11,9 @@
 namespace equicalc {
 namespace {
 
+constexpr std::size_t kMoments = 7;  // of one plane of the spectrum
+constexpr std::size_t kOfSelf = 10;  // numbers of each width: potential and virial
+
 int signed_index(int i, int n) { return 2 * i > n ? i - n : i; }
 
 // Power of a row of the half spectrum of one width, weighted; the row is filtered. The sums run
@@ -88,8 +91,14 @@ void add_moments(const double *moments, const Reciprocal &reciprocal, double &en
 
 template <class Real>
 MeshFilter<Real>::MeshFilter(const double *cell, const int *points, int order,
-                             std::vector<double> sigmas, const CoulombOptions &options)
-    : order_(order), threads_(options.threads), options_(options), sigmas_(std::move(sigmas)) {
+                             std::vector<double> sigmas, const CoulombOptions &options,
+                             std::array<int, 2> rows)
+    : order_(order),
+      threads_(options.threads),
+      first_row_(rows[0]),
+      rows_(rows[1] - rows[0]),
+      options_(options),
+      sigmas_(std::move(sigmas)) {
     for (int a = 0; a < 3; ++a) {
         points_[a] = points[a];
         make_window(points[a], order, influence_[a], kept_[a]);
@@ -97,46 +106,35 @@ MeshFilter<Real>::MeshFilter(const double *cell, const int *points, int order,
     value_.resize(points_of_spectrum());
     slope_.resize(points_of_spectrum());
     damping_.resize(sigmas_.size() > 1 ? sigmas_.size() * points_of_spectrum() : 0);
+    planes_.assign(points_[0], std::vector<Self>(sigmas_.size()));
+    selves_.resize(sigmas_.size());
+    moments_.resize(kMoments * points_[0]);
     set_cell(cell);
 }
 
 template <class Real>
 void MeshFilter<Real>::set_cell(const double *cell) {
     reciprocal_ = make_reciprocal(cell);
-    const double prefactor = 2.0 * kPi * kCoulomb / reciprocal_.volume;
-    // Per plane, added up in order afterwards: independent of the number of threads.
-    std::vector<std::vector<Self>> planes(points_[0], std::vector<Self>(sigmas_.size()));
 #pragma omp parallel for num_threads(threads_) schedule(dynamic, 1)
     for (int x = 0; x < points_[0]; ++x) {
-        fill_plane(x, planes[x]);
-    }
-    selves_.assign(sigmas_.size(), Self());
-    for (std::size_t g = 0; g < sigmas_.size(); ++g) {
-        for (const auto &plane : planes) {
-            selves_[g].potential += 2.0 * prefactor * plane[g].potential;
-            for (int c = 0; c < 9; ++c) {
-                selves_[g].virial[c] += 2.0 * prefactor * plane[g].virial[c];
-            }
-        }
-        for (int x = 0; x < 3; ++x) {
-            selves_[g].virial[4 * x] += 0.5 * selves_[g].potential;
-        }
+        fill_plane(x, planes_[x]);
     }
 }
 
 template <class Real>
 std::size_t MeshFilter<Real>::points_of_spectrum() const {
-    return static_cast<std::size_t>(points_[0]) * points_[1] * (points_[2] / 2 + 1);
+    return static_cast<std::size_t>(points_[0]) * rows_ * (points_[2] / 2 + 1);
 }
 
 template <class Real>
 void MeshFilter<Real>::fill_plane(int x, std::vector<Self> &selves) {
-    const int ny = points_[1], nz = points_[2], half = nz / 2 + 1;
+    const int nz = points_[2], half = nz / 2 + 1;
     const int hx = signed_index(x, points_[0]);
-    for (int y = 0; y < ny; ++y) {
-        const int hy = signed_index(y, ny);
+    std::fill(selves.begin(), selves.end(), Self());
+    for (int row = 0; row < rows_; ++row) {
+        const int y = first_row_ + row, hy = signed_index(y, points_[1]);
         for (int z = 0; z < half; ++z) {
-            const std::size_t at = (static_cast<std::size_t>(x) * ny + y) * half + z;
+            const std::size_t at = (static_cast<std::size_t>(x) * rows_ + row) * half + z;
             double k[3], k_sq = 0.0;
             for (int a = 0; a < 3; ++a) {
                 const double *b = reciprocal_.inverse[a];
@@ -237,47 +235,64 @@ void MeshFilter<Real>::add_row(int x, int y, const RowSums &sums, double *moment
     moments[6] += h1 * h2 * sums.stress;
 }
 
+// Numbers are added plane by plane, in order: they do not depend on the number of threads.
 template <class Real>
-void MeshFilter<Real>::apply(std::complex<Real> *spectra, const std::vector<double> &squares,
-                             double &energy, double *virial) const {
-    const int nx = points_[0], ny = points_[1], half = points_[2] / 2 + 1;
-    std::vector<double> planes(7 * nx, 0.0);
+void MeshFilter<Real>::apply(std::complex<Real> *spectra, std::vector<double> &sums) {
+    const int nx = points_[0], half = points_[2] / 2 + 1;
+    std::fill(moments_.begin(), moments_.end(), 0.0);
 #pragma omp parallel for num_threads(threads_) schedule(static)
     for (int x = 0; x < nx; ++x) {
-        for (int y = 0; y < ny; ++y) {
-            const std::size_t at = (static_cast<std::size_t>(x) * ny + y) * half;
-            add_row(x, y,
+        for (int row = 0; row < rows_; ++row) {
+            const std::size_t at = (static_cast<std::size_t>(x) * rows_ + row) * half;
+            add_row(x, first_row_ + row,
                     sigmas_.size() == 1 ? one_width(spectra + at, at)
                                         : several_widths(spectra + at, at),
-                    &planes[7 * x]);
+                    &moments_[kMoments * x]);
         }
     }
-    double m[7] = {};
+    sums.assign(kMoments + kOfSelf * sigmas_.size(), 0.0);
     for (int x = 0; x < nx; ++x) {
-        for (int c = 0; c < 7; ++c) {
-            m[c] += planes[7 * x + c];
+        for (std::size_t c = 0; c < kMoments; ++c) {
+            sums[c] += moments_[kMoments * x + c];
+        }
+        double *self = sums.data() + kMoments;
+        for (const Self &part : planes_[x]) {
+            *self++ += part.potential;
+            for (const double value : part.virial) {
+                *self++ += value;
+            }
         }
     }
-    add_moments(m, reciprocal_, energy, virial);
+}
+
+template <class Real>
+void MeshFilter<Real>::complete(const std::vector<double> &sums, const std::vector<double> &squares,
+                                double &energy, double *virial) {
+    add_moments(sums.data(), reciprocal_, energy, virial);
+    const double prefactor = 4.0 * kPi * kCoulomb / reciprocal_.volume;
     for (std::size_t g = 0; g < sigmas_.size(); ++g) {
-        energy += 0.5 * squares[g] * selves_[g].potential;
+        const double *self = &sums[kMoments + kOfSelf * g];
+        selves_[g].potential = prefactor * self[0];
         for (int c = 0; c < 9; ++c) {
+            selves_[g].virial[c] =
+                prefactor * self[1 + c] + (c % 4 == 0 ? 0.5 * selves_[g].potential : 0.0);
             virial[c] += squares[g] * selves_[g].virial[c];
         }
+        energy += 0.5 * squares[g] * selves_[g].potential;
     }
 }
 
 template <class Real>
 void MeshFilter<Real>::stress(const std::complex<Real> *charges, int a, int b,
                               std::complex<Real> *out) const {
-    const int ny = points_[1], half = points_[2] / 2 + 1;
+    const int half = points_[2] / 2 + 1;
     const double *ia = reciprocal_.inverse[a], *ib = reciprocal_.inverse[b];
 #pragma omp parallel for num_threads(threads_) schedule(static)
     for (int x = 0; x < points_[0]; ++x) {
         const double hx = signed_index(x, points_[0]);
-        for (int y = 0; y < ny; ++y) {
-            const double hy = signed_index(y, ny);
-            const std::size_t at = (static_cast<std::size_t>(x) * ny + y) * half;
+        for (int row = 0; row < rows_; ++row) {
+            const double hy = signed_index(first_row_ + row, points_[1]);
+            const std::size_t at = (static_cast<std::size_t>(x) * rows_ + row) * half;
             for (int z = 0; z < half; ++z) {
                 const double ka = hx * ia[0] + hy * ia[1] + z * ia[2];
                 const double kb = hx * ib[0] + hy * ib[1] + z * ib[2];

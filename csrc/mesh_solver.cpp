@@ -15,65 +15,179 @@ namespace {
 
 using torch::Tensor;
 
-constexpr int64_t kAlong[] = {1, 2, 3};
+constexpr int64_t kInPlane[] = {1, 2};
 
+// First of the `n` planes or rows of a rank.
+int first_of(int rank, int ranks, int n) {
+    return static_cast<int>(static_cast<int64_t>(n) * rank / ranks);
+}
+
+// Planes are those of one rank, [planes][n1][n2] and, as spectrum along the last two directions,
+// [planes][n1][n2 / 2 + 1]. For the transform along the first direction ranks exchange parts of
+// them, so that each has some rows of all planes, [n0][rows][n2 / 2 + 1]. One rank has all rows in
+// its planes.
 template <class Real>
 class HostMesh : public MeshSolver {
   public:
-    explicit HostMesh(const MeshOptions &options)
-        : options_(options), sums_{mesh_options(options)} {
+    HostMesh(const MeshOptions &options, MeshRanks &ranks)
+        : options_(options), ranks_(ranks), sums_{mesh_options(options)} {
         constexpr auto real = c10::CppTypeToScalarType<Real>::value;
         const auto [nx, ny, nz] = options.points;
-        density_ = torch::zeros({1, nx, ny, nz}, real);
-        spectrum_ = torch::zeros({1, nx, ny, nz / 2 + 1}, c10::toComplexType(real));
+        share_ = share_of(ranks.rank());
+        const int planes = n_planes(share_), rows = n_rows(share_), half = nz / 2 + 1;
+        density_ = torch::zeros({planes, ny, nz}, real);
+        spectrum_ = torch::zeros({nx, rows, half}, c10::toComplexType(real));
+        parts_ = spectrum_;
+        if (ranks.size() > 1) {
+            parts_ = torch::zeros({planes, ny, half}, c10::toComplexType(real));
+            packed_ = torch::zeros_like(parts_);
+            for (int rank = 0; rank < ranks.size(); ++rank) {
+                const MeshShare other = share_of(rank);
+                of_planes_.push_back(2 * planes * n_rows(other) * half);
+                of_rows_.push_back(2 * n_planes(other) * rows * half);
+            }
+        }
     }
 
     const CoulombSum &solve(const double *cell, const MeshCharges &atoms) override {
         const c10::InferenceMode guard;
-        set_cell(cell);
-        sigmas_.assign(atoms.n, options_.sigma);
-        mesh_->set_charges({atoms.n, atoms.charges, atoms.positions, sigmas_.data()});
-        const int64_t points[] = {options_.points[0], options_.points[1], options_.points[2]};
-        Real *density = density_.data_ptr<Real>();
-        mesh_->spread(density);
-        at::fft_rfftn_out(spectrum_, density_, std::nullopt, kAlong);
+        ranks_.run([&] {
+            set_cell(cell);
+            mesh_->set_charges({atoms.n, atoms.charges, atoms.positions, nullptr});
+            mesh_->spread(density_.template data_ptr<Real>());
+            transform_planes();
+        });
+        exchange(packed_, of_planes_, spectrum_, of_rows_);
+        ranks_.run([&] {
+            transform_rows();
+            keep_spectrum(atoms.atom_virials);
+            mesh_->begin_convolve(complex(spectrum_));
+            transform_rows_back();
+        });
+        ranks_.sum(mesh_->sums());
+        exchange(spectrum_, of_rows_, packed_, of_planes_);
+        ranks_.run([&] {
+            mesh_->end_convolve();
+            transform_planes_back();
+            found_.resize(4 * atoms.n);
+            mesh_->begin_gather(density_.template data_ptr<Real>(), found_.data());
+        });
+        ranks_.sum_for_owners(found_, 4);
+        ranks_.run([&] {
+            mesh_->end_gather(owned(atoms, 4), atoms.first, atoms.last, result_);
+            result_.atom_virials.clear();
+        });
         if (atoms.atom_virials) {
-            if (!kept_.defined()) {
-                kept_ = torch::empty_like(spectrum_);
-            }
-            kept_.copy_(spectrum_);
-        }
-        mesh_->convolve(complex(spectrum_));
-        at::fft_irfftn_out(density_, spectrum_, at::IntArrayRef(points), kAlong, "forward");
-        mesh_->gather(density, atoms.first, atoms.last, result_);
-        result_.atom_virials.clear();
-        if (atoms.atom_virials) {
-            add_atom_virials(points, atoms);
+            add_atom_virials(atoms);
         }
         return result_;
     }
 
     std::size_t memory_bytes() const override {
-        // the filter has as much as the spectrum; splines are 48 numbers
-        return density_.nbytes() + 2 * spectrum_.nbytes() + (kept_.defined() ? kept_.nbytes() : 0) +
-               sigmas_.capacity() * (48 * sizeof(Real) + 12 * sizeof(double));
+        // the filter has as much as the spectrum
+        return density_.nbytes() + 2 * spectrum_.nbytes() + bytes(kept_) + 2 * bytes(packed_) +
+               (mesh_ ? mesh_->memory_bytes() : 0) + found_.capacity() * sizeof(double);
     }
 
   private:
+    static std::size_t bytes(const Tensor &tensor) {
+        return tensor.defined() ? tensor.nbytes() : 0;
+    }
     static std::complex<Real> *complex(const Tensor &spectrum) {
         return reinterpret_cast<std::complex<Real> *>(spectrum.data_ptr<c10::complex<Real>>());
     }
+    static int n_planes(const MeshShare &share) { return share.planes[1] - share.planes[0]; }
+    static int n_rows(const MeshShare &share) { return share.rows[1] - share.rows[0]; }
 
-    void add_atom_virials(at::IntArrayRef points, const MeshCharges &atoms) {
-        mesh_->begin_atom_virials(atoms.first, atoms.last, result_);
-        for (int a = 0; a < 3; ++a) {
-            for (int b = a; b < 3; ++b) {
-                mesh_->stress_spectrum(complex(kept_), a, b, complex(spectrum_));
-                at::fft_irfftn_out(density_, spectrum_, points, kAlong, "forward");
-                mesh_->gather_atom_virials(density_.data_ptr<Real>(), a, b, atoms.first, atoms.last,
-                                           result_);
+    MeshShare share_of(int rank) const {
+        const int ranks = ranks_.size(), nx = options_.points[0], ny = options_.points[1];
+        return {{first_of(rank, ranks, nx), first_of(rank + 1, ranks, nx)},
+                {first_of(rank, ranks, ny), first_of(rank + 1, ranks, ny)}};
+    }
+
+    // Sums over ranks of what was found, of the atoms that are asked for.
+    const double *owned(const MeshCharges &atoms, int width) const {
+        return found_.data() + (ranks_.size() > 1 ? 0 : width * atoms.first);
+    }
+
+    void transform_planes() {
+        if (n_planes(share_) > 0) {
+            at::fft_rfftn_out(parts_, density_, std::nullopt, kInPlane);
+        }
+        copy_parts(
+            [](auto *part, auto *packed, std::size_t n) { std::copy(part, part + n, packed); });
+    }
+    void transform_planes_back() {
+        copy_parts(
+            [](auto *part, auto *packed, std::size_t n) { std::copy(packed, packed + n, part); });
+        if (n_planes(share_) > 0) {
+            const int64_t points[] = {options_.points[1], options_.points[2]};
+            at::fft_irfftn_out(density_, parts_, at::IntArrayRef(points), kInPlane, "forward");
+        }
+    }
+    void transform_rows() {
+        if (n_rows(share_) > 0) {
+            spectrum_.copy_(at::fft_fft(spectrum_, std::nullopt, 0));
+        }
+    }
+    void transform_rows_back() {
+        if (n_rows(share_) > 0) {
+            spectrum_.copy_(at::fft_ifft(spectrum_, std::nullopt, 0, "forward"));
+        }
+    }
+
+    // Calls copy(part, packed, n) for n numbers of each plane that belong to one rank: in
+    // `packed_` those of a rank follow each other.
+    template <class Copy>
+    void copy_parts(const Copy &copy) {
+        if (ranks_.size() == 1) {
+            return;
+        }
+        const int ny = options_.points[1], half = options_.points[2] / 2 + 1;
+        std::complex<Real> *packed = complex(packed_);
+        for (int rank = 0; rank < ranks_.size(); ++rank) {
+            const MeshShare other = share_of(rank);
+            const std::size_t n = static_cast<std::size_t>(n_rows(other)) * half;
+            for (int x = 0; x < n_planes(share_); ++x, packed += n) {
+                const std::size_t row = static_cast<std::size_t>(x) * ny + other.rows[0];
+                copy(complex(parts_) + row * half, packed, n);
             }
         }
+    }
+
+    void exchange(const Tensor &send, const std::vector<int> &n_sent, const Tensor &receive,
+                  const std::vector<int> &n_received) {
+        if (ranks_.size() > 1) {
+            ranks_.exchange(send.data_ptr(), n_sent, receive.data_ptr(), n_received,
+                            options_.single);
+        }
+    }
+
+    void keep_spectrum(bool wanted) {
+        if (wanted) {
+            if (!kept_.defined()) {
+                kept_ = torch::empty_like(spectrum_);
+            }
+            kept_.copy_(spectrum_);
+        }
+    }
+
+    void add_atom_virials(const MeshCharges &atoms) {
+        for (std::size_t axes = 0; axes < kVirialAxes.size(); ++axes) {
+            const auto [a, b] = kVirialAxes[axes];
+            ranks_.run([&] {
+                mesh_->stress_spectrum(complex(kept_), a, b, complex(spectrum_));
+                transform_rows_back();
+            });
+            exchange(spectrum_, of_rows_, packed_, of_planes_);
+            ranks_.run([&] {
+                transform_planes_back();
+                found_.resize(6 * atoms.n);
+                mesh_->gather_virials(density_.template data_ptr<Real>(), axes, found_.data());
+            });
+        }
+        ranks_.sum_for_owners(found_, 6);
+        ranks_.run([&] { mesh_->end_virials(owned(atoms, 6), atoms.first, atoms.last, result_); });
     }
 
     static CoulombOptions mesh_options(const MeshOptions &options) {
@@ -86,9 +200,9 @@ class HostMesh : public MeshSolver {
             return;
         }
         if (mesh_ == nullptr) {
-            mesh_ =
-                std::make_unique<CoulombMesh<Real>>(cell, options_.points.data(), options_.order,
-                                                    std::vector<double>{options_.sigma}, sums_);
+            mesh_ = std::make_unique<CoulombMesh<Real>>(
+                cell, options_.points.data(), options_.order, std::vector<double>{options_.sigma},
+                sums_, share_);
         } else {
             mesh_->set_cell(cell);
         }
@@ -96,20 +210,25 @@ class HostMesh : public MeshSolver {
     }
 
     MeshOptions options_;
+    MeshRanks &ranks_;
+    MeshShare share_;
     CoulombOptions sums_;
     std::unique_ptr<CoulombMesh<Real>> mesh_;
     std::array<double, 9> cell_{};
-    Tensor density_, spectrum_;
-    Tensor kept_;  // the spectrum of the charges, where virials of atoms are asked for
-    std::vector<double> sigmas_;
+    Tensor density_, parts_, packed_;       // planes; parts_ and packed_ on several ranks
+    Tensor spectrum_;                       // rows
+    Tensor kept_;                           // likewise, of the charges, for virials of atoms
+    std::vector<int> of_planes_, of_rows_;  // numbers that belong to each rank in one's own part
+    std::vector<double> found_;
     CoulombSum result_;
 };
 
 // Formulas are those of mesh.h.
 class DeviceMesh : public MeshSolver {
   public:
-    explicit DeviceMesh(const MeshOptions &options)
+    DeviceMesh(const MeshOptions &options, MeshRanks &ranks)
         : options_(options),
+          ranks_(ranks),
           points_{options.points[0], options.points[1], options.points[2]},
           windows_(mesh_windows(points_, options.order).to(options.device)),
           members_(torch::empty({0}, there(torch::kInt32))),
@@ -120,6 +239,18 @@ class DeviceMesh : public MeshSolver {
 
     const CoulombSum &solve(const double *cell, const MeshCharges &atoms) override {
         const c10::InferenceMode guard;
+        ranks_.run([&] { sum(cell, atoms); });
+        return result_;
+    }
+
+    std::size_t memory_bytes() const override {
+        const auto n = static_cast<std::size_t>(points_[0] * points_[1] * points_[2]);
+        return n * (options_.single ? 16 : 24) + found_.nbytes() * 3 +
+               (host_ ? host_->memory_bytes() : 0);
+    }
+
+  private:
+    void sum(const double *cell, const MeshCharges &atoms) {
         const auto count = static_cast<int64_t>(atoms.n);
         set_cell(cell);
         set_size(count);
@@ -132,23 +263,16 @@ class DeviceMesh : public MeshSolver {
         found_.copy_(mesh_sum(positions_, charges_, members_, windows_, sigma_, cell_, points_,
                               options_.order, edge_, largest, options_.single));
         const double *values = found_.data_ptr<double>();
-        result_.forces.assign(values, values + 3 * atoms.n);
-        result_.potentials.assign(values + 3 * atoms.n, values + 4 * atoms.n);
+        const double *potentials = values + 3 * atoms.n;
+        result_.forces.assign(values + 3 * atoms.first, values + 3 * atoms.last);
+        result_.potentials.assign(potentials + atoms.first, potentials + atoms.last);
         add_rest(values + 4 * atoms.n, atoms);
         result_.atom_virials.clear();
         if (atoms.atom_virials) {
             add_atom_virials(cell, atoms);
         }
-        return result_;
     }
 
-    std::size_t memory_bytes() const override {
-        const auto n = static_cast<std::size_t>(points_[0] * points_[1] * points_[2]);
-        return n * (options_.single ? 16 : 24) + found_.nbytes() * 3 +
-               (host_ ? host_->memory_bytes() : 0);
-    }
-
-  private:
     torch::TensorOptions there(torch::ScalarType type) const {
         return torch::TensorOptions(type).device(options_.device);
     }
@@ -207,11 +331,13 @@ class DeviceMesh : public MeshSolver {
         add_moments(moments, reciprocal_, result_.energy, result_.virial);
         const double shared = -4.0 * kPi * kCoulomb / reciprocal_.volume * total * sigma * sigma;
         for (std::size_t i = atoms.first; i < atoms.last; ++i) {
-            result_.potentials[i] += (2.0 * own_energy_ + self) * atoms.charges[i] + shared;
+            result_.potentials[i - atoms.first] +=
+                (2.0 * own_energy_ + self) * atoms.charges[i] + shared;
         }
     }
 
     MeshOptions options_;
+    MeshRanks &ranks_;
     std::array<int64_t, 3> points_;
     std::array<double, 2> edge_{};
     Tensor windows_, members_, sigma_;
@@ -226,14 +352,19 @@ class DeviceMesh : public MeshSolver {
 
 }  // namespace
 
-std::unique_ptr<MeshSolver> MeshSolver::make(const MeshOptions &options) {
+std::unique_ptr<MeshSolver> MeshSolver::make(const MeshOptions &options, MeshRanks &ranks) {
     if (options.on_device || !options.device.is_cpu()) {
-        return std::make_unique<DeviceMesh>(options);
+        return std::make_unique<DeviceMesh>(options, ranks);
     }
     if (options.single) {
-        return std::make_unique<HostMesh<float>>(options);
+        return std::make_unique<HostMesh<float>>(options, ranks);
     }
-    return std::make_unique<HostMesh<double>>(options);
+    return std::make_unique<HostMesh<double>>(options, ranks);
+}
+
+std::unique_ptr<MeshSolver> MeshSolver::make(const MeshOptions &options) {
+    static MeshRanks alone;
+    return make(options, alone);
 }
 
 double background_energy(double total_charge, double sigma, double volume) {

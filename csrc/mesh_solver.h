@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -39,16 +40,36 @@ struct MeshCharges {
     bool atom_virials = false;          // by six more transforms, on the CPU
 };
 
+// Ranks that sum together; this one is alone. All of them know all charges, in the same order, and
+// each asks for others of them. On the CPU they share the work, on devices each has all of it.
+class MeshRanks {
+  public:
+    virtual ~MeshRanks() = default;
+    virtual int rank() const { return 0; }
+    virtual int size() const { return 1; }
+    // `action` does not communicate. Where it throws on one rank, this throws on all of them.
+    virtual void run(const std::function<void()> &action) { action(); }
+    // Parts of so many numbers for each rank, and from each rank, one after the other; float or
+    // double.
+    virtual void exchange(const void *, const std::vector<int> &, void *, const std::vector<int> &,
+                          bool) {}
+    // Sums over ranks: on every rank; and of [n][width] for all charges, to the beginning of
+    // `values` those that a rank asks for.
+    virtual void sum(std::vector<double> &) {}
+    virtual void sum_for_owners(std::vector<double> &, int) {}
+};
+
 class MeshSolver {
   public:
     // Throws std::invalid_argument for an order that is not offered or too few points, and
-    // c10::Error where a device has no kernels.
+    // c10::Error where a device has no kernels. `ranks` outlive the solver.
+    static std::unique_ptr<MeshSolver> make(const MeshOptions &options, MeshRanks &ranks);
     static std::unique_ptr<MeshSolver> make(const MeshOptions &options);
     virtual ~MeshSolver() = default;
 
-    // Energy and virial of all charges, forces, potentials and virials of those that are asked for;
-    // cell [3][3] in rows. Virials of atoms have no part of that of the background. The result
-    // lives until the next call.
+    // Energy and virial of all charges, forces, potentials and virials of those that are asked for
+    // and no others; cell [3][3] in rows. Virials of atoms have no part of that of the background.
+    // The result lives until the next call. All ranks call it together.
     virtual const CoulombSum &solve(const double *cell, const MeshCharges &atoms) = 0;
     // Of what is kept, on the host or on the device.
     virtual std::size_t memory_bytes() const = 0;

@@ -24,6 +24,7 @@ class GatheredCharges {
     // Those of this rank: the first of them, and the atom that each one is.
     std::size_t first() const { return first_; }
     const std::vector<int> &own() const { return own_; }
+    const std::vector<int> &counts() const { return counts_; }  // of every rank
     // Whether all numbers are finite; the same on all ranks.
     bool is_finite() const;
 

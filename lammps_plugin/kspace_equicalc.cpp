@@ -30,7 +30,7 @@ constexpr const char *kUsage =
 
 }  // namespace
 
-KSpaceEquicalc::KSpaceEquicalc(LAMMPS *lmp) : KSpace(lmp) {
+KSpaceEquicalc::KSpaceEquicalc(LAMMPS *lmp) : KSpace(lmp), ranks_(lmp, gathered_) {
     ewaldflag = pppmflag = 1;
     order = chosen_order_ = 0;  // another number comes from kspace_modify
 }
@@ -135,7 +135,7 @@ void KSpaceEquicalc::init() {
     chosen_order_ = is_chosen ? order : 0;
     if (!options_ || !(*options_ == options)) {
         solver_.reset();
-        run_on_all_ranks(lmp, [&] { solver_ = equicalc::MeshSolver::make(options); });
+        run_on_all_ranks(lmp, [&] { solver_ = equicalc::MeshSolver::make(options, ranks_); });
         options_ = options;
     }
 }
@@ -168,12 +168,10 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
                               "'timestep', or look at the start with 'run 0'");
     }
     const std::array<double, 9> box = cell();
-    const equicalc::CoulombSum *sum = nullptr;
-    run_on_all_ranks(lmp, [&] {
-        const size_t first = gathered_.first(), last = first + gathered_.own().size();
-        sum = &solver_->solve(box.data(), {gathered_.size(), gathered_.positions(),
-                                           gathered_.charges(), first, last, vflag_atom != 0});
-    });
+    const size_t first = gathered_.first(), last = first + gathered_.own().size();
+    const equicalc::CoulombSum &sum =
+        solver_->solve(box.data(), {gathered_.size(), gathered_.positions(), gathered_.charges(),
+                                    first, last, vflag_atom != 0});
     double total = 0.0;
     for (size_t k = 0; k < gathered_.size(); ++k) {
         total += gathered_.charges()[k];
@@ -181,11 +179,11 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
     const double background = equicalc::background_energy(
         total, options_->sigma, equicalc::make_reciprocal(box.data()).volume);
     const double unit = scale * electronvolt_;
-    energy = unit * sum->energy;
+    energy = unit * sum.energy;
     for (int k = 0; k < 6; ++k) {
-        virial[k] = unit * (sum->virial[kPlaces[k]] - (k < 3 ? background : 0.0));
+        virial[k] = unit * (sum.virial[kPlaces[k]] - (k < 3 ? background : 0.0));
     }
-    add_to_atoms(*sum);
+    add_to_atoms(sum);
     if (slabflag != 0) {
         add_slab_correction();
     }
@@ -193,13 +191,14 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
 
 void KSpaceEquicalc::add_to_atoms(const equicalc::CoulombSum &sum) {
     const double unit = scale * electronvolt_, unit_of_forces = unit / units_.length;
-    size_t k = gathered_.first();
+    const double *charges = gathered_.charges() + gathered_.first();
+    size_t k = 0;
     for (const int i : gathered_.own()) {
         for (int axis = 0; axis < 3; ++axis) {
             atom->f[i][axis] += unit_of_forces * sum.forces[3 * k + axis];
         }
         if (eflag_atom != 0) {
-            eatom[i] += 0.5 * unit * gathered_.charges()[k] * sum.potentials[k];
+            eatom[i] += 0.5 * unit * charges[k] * sum.potentials[k];
         }
         for (int c = 0; c < 6 && vflag_atom != 0; ++c) {
             vatom[i][c] += unit * sum.atom_virials[9 * k + kPlaces[c]];

@@ -13,14 +13,14 @@
 //
 // The number of points is chosen at the start of a run for the box it begins with, and stays.
 // `kspace_modify` knows `mesh`, `order`, `slab` and `force` here. Every rank gathers the charges of
-// all ranks and does the whole sum, the same to the last bit; forces on its own atoms are what it
-// keeps. One CPU core does this faster than `pppm` on one rank, a GPU much faster; `pppm` shares
-// the work among ranks. Virials of atoms take six more transforms on the CPU, on the steps that ask
-// for them.
+// all ranks. On the CPU the mesh is shared among ranks, each of which has some of its planes; on a
+// GPU every rank does the whole sum and keeps the forces on its own atoms. Virials of atoms take
+// six more transforms on the CPU, on the steps that ask for them.
 #pragma once
 
 #include "device_choice.h"
 #include "gathered_charges.h"
+#include "mesh_ranks.h"
 #include "units.h"
 
 #include "mesh_choice.h"
@@ -69,6 +69,7 @@ class KSpaceEquicalc : public KSpace {
     equicalc_lammps::Units units_;
     equicalc_lammps::GatheredCharges gathered_;
     std::optional<equicalc::MeshOptions> options_;
+    equicalc_lammps::RanksOfMesh ranks_;
     std::unique_ptr<equicalc::MeshSolver> solver_;
     int chosen_order_ = 0;       // by us and not by kspace_modify
     double electronvolt_ = 1.0;  // what an energy of the solver is in units of the deck

@@ -61,7 +61,7 @@ def test_some_atoms_feel_what_they_feel_among_all(random_system, device):
     assert some["energy"] == every["energy"]
     assert np.array_equal(some["virial"], every["virial"])
     for kind in ("forces", "potentials"):
-        assert np.array_equal(some[kind][5:9], every[kind][5:9])
+        assert np.array_equal(some[kind], every[kind][5:9])
 
 
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
@@ -82,7 +82,7 @@ def test_virials_of_atoms_sum_to_the_virial_and_tend_to_the_exact_ones(
         exact = solve(*atoms, BULK, SIGMA, 1e-12, "ewald", atom_virials=True)
         assert np.abs(shares - exact.atom_virials).max() < 1e-3
     some = solver.solve(*atoms, 5, 9, atom_virials=True)
-    assert np.array_equal(some["atom_virials"][5:9], shares[5:9])
+    assert np.array_equal(some["atom_virials"], shares[5:9])
     assert "atom_virials" not in solver.solve(*atoms)
 
 

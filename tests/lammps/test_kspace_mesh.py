@@ -8,12 +8,10 @@ import pytest
 from equicalc import EquiCalculator
 from equicalc.lammps_run import LammpsError
 from tests.lammps.conftest import CHARGE_MODELS
-from tests.lammps.test_charge_models import ROUNDING, crystal
+from tests.lammps.test_charge_models import crystal
 from tests.lammps.test_derivatives import LOOSE_NUMDIFF, pressures_and_slopes, worst_numdiff
 
 COULOMB_FORCE = 14.4  # eV/angstrom, between two charges of 1 e at 1 angstrom
-# Equilibrated charges are searched for until dE/dq is right to the tolerance of this accuracy.
-SEARCHED = ROUNDING | {"energy": 1e-9, "forces": 1e-6, "stress": 1e-8, "charges": 1e-6}
 FINE = "equicalc 1.0e-6"
 # What that accuracy allows: 1.4e-5 eV/angstrom rms; energies are better and pressures as good.
 FINE_LIMITS = {
@@ -89,26 +87,6 @@ def test_numbers_are_those_of_the_mesh_of_ase(bench, tiny_model):
     assert np.abs(found["forces"] - atoms.get_forces()).max() < 4e-6
     assert np.abs(found["stress"] - atoms.get_stress(voigt=False)).max() < 1e-7
     assert abs(found["energy"] - atoms.get_potential_energy()) < 1e-6 * len(atoms)
-
-
-@pytest.mark.parametrize("kspace", ["equicalc 1.0e-5", "equicalc 1.0e-5 precision float32"])
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_any_number_of_ranks_gives_the_same(bench, tiny_model, ranks, kspace):
-    atoms = bench.skewed_salt()
-    expected = bench.evaluate(atoms, tiny_model, kspace=kspace)
-    found = bench.evaluate(atoms, tiny_model, kspace=kspace, ranks=ranks)
-    # charges are spread in the order of the ranks
-    single = {key: 1e5 * limit for key, limit in ROUNDING.items()}
-    assert_same(bench, found, expected, single if "float32" in kspace else ROUNDING)
-
-
-@pytest.mark.parametrize("name", ["predicted with widths", "equilibrated with widths"])
-def test_ranks_without_atoms_take_part(bench, model_of, name):
-    atoms, model = bench.salt((1, 1, 2)), model_of(name)
-    atoms.cell[2] *= 4  # all atoms in the lowest quarter: three of four ranks have none
-    expected = bench.evaluate(atoms, model, kspace="equicalc 1.0e-5")
-    found = bench.evaluate(atoms, model, kspace="equicalc 1.0e-5", ranks=4, processors="1 1 4")
-    assert_same(bench, found, expected, SEARCHED if "equilibrated" in name else ROUNDING)
 
 
 # ---- derivatives -------------------------------------------------------------------------------
@@ -234,7 +212,9 @@ def test_runs_in_changing_boxes_go_as_with_the_exact_sum(bench, tiny_model, fix)
 
 def test_energy_is_conserved_in_a_box_that_moves(bench, tiny_model):
     """As well as with the exact sum: the mesh stays, and what is differentiated stays with it."""
-    body = "minimize 0 1.0e-3 30 60\n" + MOVES + "fix 1 all nph iso 0 0 1.0\nrun 100\n"
+    # by numbers of atoms: by places, the last digit of a place decides about a velocity
+    moves = MOVES.replace("loop geom", "loop all")
+    body = "minimize 0 1.0e-3 30 60\n" + moves + "fix 1 all nph iso 0 0 1.0\nrun 100\n"
     drifts = []
     for kspace in ("ewald 1.0e-8", "equicalc 1.0e-3", "equicalc 1.0e-3 precision float32"):
         table = bench.run(bench.deck(tiny_model, body, kspace=kspace), bench.salt()).thermo[-1]
