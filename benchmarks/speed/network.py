@@ -2,10 +2,12 @@
 
 Energy, forces and stress of rattled rock salt with networks of random weights: the default one, one
 of three layers, and one of the size of small NequIP models. Times of one thread are processor time,
-which other programs on the machine disturb least; of two threads they are wall time. Phases are
-those of the evaluator; "list and forces" is what turns positions into edges and gradients of edges
-into forces; what ASE takes beyond these is the rest of the same calls. Peak memory is that of a
-process of its own, less that before the structure was made.
+which other programs on the machine disturb least; of two threads they are wall time. What a second
+thread gains is measured apart, by calls with one thread and with two in turn, since the speed of a
+shared machine changes within minutes. Phases are those of the evaluator; "list and forces" is what
+turns positions into edges and gradients of edges into forces; what ASE takes beyond these is the
+rest of the same calls. Peak memory is that of a process of its own, less that before the structure
+was made.
 """
 
 from __future__ import annotations
@@ -147,6 +149,28 @@ def measure(path: str, n_atoms: int, dtype: str, threads: int, seconds: float) -
     }
 
 
+def speedups(path: str, n_atoms: int, dtype: str, seconds: float) -> list[float]:
+    """Quartiles of the time of a call with one thread over that of the next call with two."""
+    core, atoms = load_library(), salt(SIDES[n_atoms])
+    evaluator = core.Evaluator(core.Model.load(path, dtype))
+    species = torch.tensor([ELEMENTS.index(s) for s in atoms.get_chemical_symbols()])
+    index, vectors = NeighborList(5.0).update(atoms.positions, atoms.cell[:], atoms.pbc)
+
+    def call(threads: int) -> float:
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        evaluator.forward(species, index, vectors, n_atoms)
+        evaluator.backward(None)
+        return time.perf_counter() - start
+
+    call(1), call(2)
+    ratios: list[float] = []
+    end = time.perf_counter() + 4 * seconds
+    while len(ratios) < 5 or time.perf_counter() < end:
+        ratios.append(call(1) / call(2))
+    return [float(r) for r in np.percentile(ratios, [25, 50, 75])]
+
+
 def peak_memory(path: str, dtype: str) -> float:
     """Bytes per atom at the peak of one evaluation of a large structure through the evaluator."""
     atoms = salt(MEMORY_SIDE)
@@ -190,6 +214,11 @@ def tables(results: dict[str, Any]) -> str:
          f"{r['bytes per atom'] * 1e6 / 2**30:.1f} GiB"]
         for r in results["memory"]
     ]  # fmt: skip
+    gains = [
+        [r["network"], r["dtype"], r["atoms"],
+         "{1:.2f} ({0:.2f} to {2:.2f})".format(*r["gain"])]
+        for r in results["gains"]
+    ]  # fmt: skip
     edges = results["times"][0]["edges per atom"]
     return "\n\n".join(
         [
@@ -198,6 +227,9 @@ def tables(results: dict[str, Any]) -> str:
             "Medians in µs per atom; made by `python -m benchmarks.speed.network` on "
             f"{results['processor']}, torch {results['torch']}.",
             markdown_table(header, rows),
+            "What a second thread gains: time of a call with one thread over that of the next call "
+            "with two, medians and quartiles of many such pairs.",
+            markdown_table(["network", "precision", "atoms", "gain (quartiles)"], gains),
             f"Memory of evaluator and graph per atom, measured with {8 * MEMORY_SIDE**3} atoms, "
             "and what it makes for a million:",
             markdown_table(["network", "precision", "per atom", "1,000,000 atoms"], memory),
@@ -236,6 +268,7 @@ def main() -> None:
         "processor": processor(),
         "torch": torch.__version__,
         "times": [],
+        "gains": [],
         "memory": [],
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -247,6 +280,11 @@ def main() -> None:
                         row = measure(path, n_atoms, dtype, threads, options.seconds)
                         results["times"].append({"network": name, **row})
                         print(json.dumps(results["times"][-1]), flush=True)
+                for n_atoms in SIDES:
+                    gain = speedups(path, n_atoms, dtype, options.seconds)
+                    row = {"network": name, "dtype": dtype, "atoms": n_atoms, "gain": gain}
+                    results["gains"].append(row)
+                    print(json.dumps(row), flush=True)
                 results["memory"].append(
                     {
                         "network": name,
