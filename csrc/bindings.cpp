@@ -4,6 +4,7 @@
 #include "device_steps.h"
 #include "equicalc.h"
 #include "ewald_bindings.h"
+#include "instructions.h"
 #include "mesh_bindings.h"
 
 namespace py = pybind11;
@@ -223,6 +224,7 @@ void bind_graph(py::module_ &module) {
 PYBIND11_MODULE(_core, module) {
     module.doc() = "C++ core of equicalc (see csrc/equicalc.h)";
     module.attr("FORMAT_VERSION") = equicalc::kFormatVersion;
+    module.def("instructions", [] { return equicalc::name_of(equicalc::instructions()); });
     py::register_exception_translator(&equicalc::translate);
     equicalc::bind_model(module);
     equicalc::bind_evaluator(module);

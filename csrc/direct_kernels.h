@@ -188,7 +188,7 @@ struct Kernels {
     void (*scale)(T *values, const T *factors, int64_t count);  // values *= factors
 };
 
-// Those of the best instruction set of this processor.
+// Those of instructions().
 template <typename T>
 const Kernels<T> &kernels();
 

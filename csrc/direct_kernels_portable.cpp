@@ -1,5 +1,6 @@
 // Kernels for any processor, and the choice between them and those of the other two files.
 #include "direct_kernels.h"
+#include "instructions.h"
 
 #define EQUICALC_ISA portable
 #define EQUICALC_LANE_BYTES 16
@@ -11,12 +12,13 @@ namespace {
 template <typename T>
 Kernels<T> choose() {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("x86-64-v4")) {
-        return avx512::make<T>();
-    }
-    if (__builtin_cpu_supports("x86-64-v3")) {
-        return avx2::make<T>();
+    switch (instructions()) {
+        case Instructions::avx512:
+            return avx512::make<T>();
+        case Instructions::avx2:
+            return avx2::make<T>();
+        case Instructions::portable:
+            break;
     }
 #endif
     return portable::make<T>();

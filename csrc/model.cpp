@@ -11,6 +11,7 @@
 #include "archive.h"
 #include "compiled_network.h"
 #include "cuda/launch.h"
+#include "instructions.h"
 #include "scripted_devices.h"
 
 namespace equicalc {
@@ -241,6 +242,7 @@ std::shared_ptr<Model> Model::load(const std::string &path, const LoadOptions &o
         throw Error(std::string("equicalc: models run in float32 or float64, not in ") +
                     c10::toString(options.dtype));
     }
+    instructions();  // an impossible choice is refused here rather than by a kernel
     const std::string json = read_archive(path);
     // Before torch loads the network: a newer file may hold operators that this version lacks.
     check_format_version(path, json_format_version(path, json));

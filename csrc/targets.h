@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "instructions.h"
 #include "simd.h"
 
 namespace equicalc::simd {
@@ -42,7 +43,7 @@ using Portable = Target<16, 1, 16>;
 #define EQUICALC_X86 0
 #endif
 
-// Body::run<Target>(arguments...) with the best target of this machine.
+// Body::run<Target>(arguments...) with the target of instructions().
 #if EQUICALC_X86
 template <typename Body, typename... Arguments>
 EQUICALC_FOR_AVX512 void run_on_avx512(const Arguments &...arguments) {
@@ -56,14 +57,14 @@ EQUICALC_FOR_AVX2 void run_on_avx2(const Arguments &...arguments) {
 
 template <typename Body, typename... Arguments>
 void run(const Arguments &...arguments) {
-    static const bool avx512 = __builtin_cpu_supports("x86-64-v4");
-    static const bool avx2 = __builtin_cpu_supports("x86-64-v3");
-    if (avx512) {
-        run_on_avx512<Body>(arguments...);
-    } else if (avx2) {
-        run_on_avx2<Body>(arguments...);
-    } else {
-        Body::template run<Portable>(arguments...);
+    static const Instructions chosen = instructions();
+    switch (chosen) {
+        case Instructions::avx512:
+            return run_on_avx512<Body>(arguments...);
+        case Instructions::avx2:
+            return run_on_avx2<Body>(arguments...);
+        case Instructions::portable:
+            return Body::template run<Portable>(arguments...);
     }
 }
 #else

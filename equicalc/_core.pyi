@@ -11,6 +11,8 @@ Array = npt.NDArray[np.float64]
 
 FORMAT_VERSION: int
 
+def instructions() -> str: ...
+
 class ModelInfo:
     format_version: int
     name: str

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from equicalc.core import load_library
+
 BENCHMARKS = Path(__file__).resolve().parent.parent
 RESULTS = BENCHMARKS / "results" / "speed"
 OUTPUT = BENCHMARKS / "output" / "speed"
@@ -22,13 +24,12 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def processor() -> str:
-    """Return the name of the processor and its vector instructions."""
+    """Return the name of the processor and the vector instructions that kernels use."""
     words = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     lines = dict(line.split(":", 1) for line in words.splitlines() if ":" in line)
     named = {key.strip(): value.strip() for key, value in lines.items()}
-    flags = named.get("flags", "").split()
-    vectors = next((f for f in ("avx512f", "avx2") if f in flags), "no AVX2")
-    return f"{named.get('model name', platform.processor() or platform.machine())} ({vectors})"
+    name = named.get("model name", platform.processor() or platform.machine())
+    return f"{name} ({load_library().instructions()})"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -56,13 +56,13 @@ def salt(n_side: int) -> Atoms:
     return atoms
 
 
-def export(config: dict[str, Any], folder: Path) -> str:
+def export(config: dict[str, Any], folder: Path, suffix: str = ".pt") -> str:
     """Export a network of random weights, without charges if not asked for; return its path."""
     torch.manual_seed(0)
     network = EquiNetwork(NetworkConfig(elements=ELEMENTS, **({"charge_model": "none"} | config)))
     network.set_statistics({"Na": -1.0, "Cl": -2.0}, 0.5, 25.0)
     name = "_".join(f"{key}{value}" for key, value in config.items()) or "default"
-    return str(export_network(network, folder / f"{name}.pt"))
+    return str(export_network(network, folder / f"{name}{suffix}"))
 
 
 def quartiles_of(run: Callable[[], Any], clock: Callable[[], float], seconds: float) -> list[float]:
@@ -171,6 +171,19 @@ def speedups(path: str, n_atoms: int, dtype: str, seconds: float) -> list[float]
     return [float(r) for r in np.percentile(ratios, [25, 50, 75])]
 
 
+def through_ase(path: str, n_atoms: int, dtype: str, seconds: float) -> list[float]:
+    """Quartiles of the time of a call through ASE with one thread, microseconds per atom."""
+    torch.set_num_threads(1)
+    atoms, random = salt(SIDES[n_atoms]), np.random.default_rng(0)
+    atoms.calc = EquiCalculator(path, dtype=dtype)
+
+    def call() -> None:
+        atoms.positions += random.normal(scale=1e-4, size=atoms.positions.shape)
+        atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+
+    return [1e6 * t / n_atoms for t in quartiles_of(call, time.thread_time, seconds)]
+
+
 def peak_memory(path: str, dtype: str) -> float:
     """Bytes per atom at the peak of one evaluation of a large structure through the evaluator."""
     atoms = salt(MEMORY_SIDE)
@@ -219,6 +232,10 @@ def tables(results: dict[str, Any]) -> str:
          "{1:.2f} ({0:.2f} to {2:.2f})".format(*r["gain"])]
         for r in results["gains"]
     ]  # fmt: skip
+    files = [
+        [r["file"], r["atoms"], "{1:.1f} ({0:.1f} to {2:.1f})".format(*r["us/atom"])]
+        for r in results["files"]
+    ]
     edges = results["times"][0]["edges per atom"]
     return "\n\n".join(
         [
@@ -230,6 +247,9 @@ def tables(results: dict[str, Any]) -> str:
             "What a second thread gains: time of a call with one thread over that of the next call "
             "with two, medians and quartiles of many such pairs.",
             markdown_table(["network", "precision", "atoms", "gain (quartiles)"], gains),
+            "The default network through ASE from both kinds of files, one thread, float32: from "
+            "model.pt with the kernels of this architecture, from model.pt2 as it was compiled.",
+            markdown_table(["file", "atoms", "µs per atom (quartiles)"], files),
             f"Memory of evaluator and graph per atom, measured with {8 * MEMORY_SIDE**3} atoms, "
             "and what it makes for a million:",
             markdown_table(["network", "precision", "per atom", "1,000,000 atoms"], memory),
@@ -269,9 +289,17 @@ def main() -> None:
         "torch": torch.__version__,
         "times": [],
         "gains": [],
+        "files": [],
         "memory": [],
     }
     with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".pt", ".pt2"):
+            path = export({}, Path(folder), suffix)
+            for n_atoms in SIDES:
+                times = through_ase(path, n_atoms, "float32", options.seconds)
+                row = {"file": f"model{suffix}", "atoms": n_atoms, "us/atom": times}
+                results["files"].append(row)
+                print(json.dumps(row), flush=True)
         for name, config in NETWORKS.items():
             path = export(config, Path(folder))
             for dtype in ("float32", "float64"):
