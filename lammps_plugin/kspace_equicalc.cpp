@@ -165,7 +165,8 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
     if (!gathered_.is_finite()) {
         error->all(FLERR, "kspace_style equicalc: at step " + std::to_string(update->ntimestep) +
                               " a position or a charge is not a finite number. Take a shorter "
-                              "'timestep', or look at the start with 'run 0'");
+                              "'timestep'; or, where charges of the deck begin the search for "
+                              "equilibrated ones, type 'set type 1 charge 0.0'");
     }
     const std::array<double, 9> box = cell();
     const size_t first = gathered_.first(), last = first + gathered_.own().size();

@@ -150,6 +150,16 @@ def differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str,
     return found
 
 
+def assert_same(
+    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], limits: dict[str, float]
+) -> None:
+    """Every quantity that both have agrees within its limit; none of them lacks one."""
+    compared = differences(found, expected)
+    assert {"energy", "forces", "charges"} <= compared.keys() <= limits.keys()
+    for key, deviation in compared.items():
+        assert deviation < limits[key], f"{key} differ by {deviation:.1e}"
+
+
 class Bench:
     """A directory in which structures and decks are written and run."""
 

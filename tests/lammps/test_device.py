@@ -11,7 +11,7 @@ import torch
 
 from equicalc.lammps_run import LammpsError
 from tests.conftest import export_committee, export_tiny
-from tests.lammps.conftest import CHARGE_MODELS
+from tests.lammps.conftest import CHARGE_MODELS, assert_same
 
 # The same sums in another order, another network code for some: see test_ghosts.py.
 LIMITS = {
@@ -34,15 +34,10 @@ DEVICES = [
 ]
 
 
-def assert_same(bench, found, expected, limits=LIMITS):
-    for key, deviation in bench.differences(found, expected).items():
-        assert deviation < limits[key], f"{key} differ by {deviation:.1e}"
-
-
 def compare(bench, atoms, model, device, words="", limits=LIMITS, **options):
     expected = bench.evaluate(atoms, model, kspace=SUM)
     found = bench.evaluate(atoms, model, kspace=SUM, words=f"device {device} {words}", **options)
-    assert_same(bench, found, expected, limits)
+    assert_same(found, expected, limits)
 
 
 # ---- the same numbers -------------------------------------------------------------------------
@@ -115,7 +110,7 @@ def test_mesh_of_equicalc_gives_what_it_gives_on_the_cpu(bench, deep_model, devi
         found = bench.evaluate(
             atoms, deep_model, kspace=mesh("1.0e-5", kspace), ranks=ranks, words=words
         )
-        assert_same(bench, found, expected)
+        assert_same(found, expected, LIMITS)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -124,7 +119,7 @@ def test_mesh_of_equicalc_in_single_precision_is_as_good(bench, deep_model, devi
     expected = bench.evaluate(atoms, deep_model, kspace=mesh("1.0e-5"))
     kspace = mesh("1.0e-5", f"device {device} precision float32")
     found = bench.evaluate(atoms, deep_model, kspace=kspace, ranks=2)
-    assert_same(bench, found, expected, SINGLE)
+    assert_same(found, expected, SINGLE)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -135,7 +130,7 @@ def test_mesh_of_equicalc_sums_every_charge_model(bench, model_of, device, name)
     found = bench.evaluate(atoms, model, kspace=mesh("1.0e-5"), words=f"device {device}")
     # charges that are searched for end within the tolerance of this accuracy
     limits = SINGLE if "equilibrated" in name else LIMITS
-    assert_same(bench, found, expected, limits)
+    assert_same(found, expected, limits)
 
 
 BOX_MOVES = """velocity all create 300 7 loop geom

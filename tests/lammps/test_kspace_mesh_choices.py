@@ -83,6 +83,18 @@ def test_what_cannot_be_done_names_the_line_to_type(bench, tiny_model, old, new,
         assert word in str(caught.value), f"{word!r} is missing in:\n{caught.value}"
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_charges_that_are_no_numbers_are_named(bench, model_of, ranks):
+    """Equilibrated charges are searched for from those of the deck, here infinite ones."""
+    kspace = "equicalc 1.0e-5\nkspace_modify mesh 16 16 16 order 6"
+    body = "variable much atom 1e200*1e200\nset type 1 charge v_much\nrun 0\n"
+    deck = bench.deck(model_of("equilibrated"), body, kspace=kspace)
+    with pytest.raises(LammpsError) as caught:
+        bench.run(deck, bench.salt((1, 1, 1)), ranks=ranks)
+    for words in ("kspace_style equicalc: at step 0", "not a finite number", "'set type 1 charge"):
+        assert words in str(caught.value)
+
+
 def test_slab_without_its_correction_is_refused(bench, tiny_model):
     deck = bench.deck(tiny_model, "run 0\n", kspace="equicalc 1.0e-5")
     deck = deck.replace("atom_style", "boundary p p f\natom_style")
