@@ -30,6 +30,8 @@ from ase import Atoms
 from ase.build import bulk
 
 from benchmarks.speed.common import RESULTS, markdown_table, processor, write_json, write_text
+from benchmarks.speed.kernels import fma_peak
+from benchmarks.speed.roofline import multiply_adds
 from equicalc import EquiCalculator
 from equicalc.core import load_library
 from equicalc.data.neighbors import NeighborList
@@ -56,13 +58,18 @@ def salt(n_side: int) -> Atoms:
     return atoms
 
 
-def export(config: dict[str, Any], folder: Path, suffix: str = ".pt") -> str:
-    """Export a network of random weights, without charges if not asked for; return its path."""
+def network_of(config: dict[str, Any]) -> EquiNetwork:
+    """Return a network of random weights, without charges if not asked for."""
     torch.manual_seed(0)
     network = EquiNetwork(NetworkConfig(elements=ELEMENTS, **({"charge_model": "none"} | config)))
     network.set_statistics({"Na": -1.0, "Cl": -2.0}, 0.5, 25.0)
+    return network
+
+
+def export(config: dict[str, Any], folder: Path, suffix: str = ".pt") -> str:
+    """Export such a network; return its path."""
     name = "_".join(f"{key}{value}" for key, value in config.items()) or "default"
-    return str(export_network(network, folder / f"{name}{suffix}"))
+    return str(export_network(network_of(config), folder / f"{name}{suffix}"))
 
 
 def quartiles_of(run: Callable[[], Any], clock: Callable[[], float], seconds: float) -> list[float]:
@@ -209,17 +216,28 @@ def memory_in_process(path: str, dtype: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def share_of_peak(results: dict[str, Any], row: dict[str, Any]) -> str:
+    """Return the part of the core's peak at which a network of two layers runs."""
+    config = NETWORKS[row["network"]]
+    if row["threads"] > 1 or config.get("n_layers", 2) != 2:
+        return ""
+    arithmetic = 2e-3 * multiply_adds(network_of(config), row["edges per atom"])
+    share = arithmetic / row["us/atom"]["network"][1] / results["peak GFLOP/s"][row["dtype"]]
+    return f"{100 * share:.0f} %"
+
+
 def tables(results: dict[str, Any]) -> str:
     """Return the page in markdown."""
-    header = ["network", "precision", "threads", "atoms", "network (quartiles)", "forward",
-              "list and forces", "through ASE", "ASE beyond these"]  # fmt: skip
+    header = ["network", "precision", "threads", "atoms", "network (quartiles)", "of the peak",
+              "forward", "list and forces", "through ASE", "ASE beyond these"]  # fmt: skip
     rows = []
     for row in results["times"]:
         t = row["us/atom"]
         low, middle, high = t["network"]
         rows.append(
             [row["network"], row["dtype"], row["threads"], row["atoms"],
-             f"{middle:.1f} ({low:.1f} to {high:.1f})", f"{t['forward'][1]:.1f}",
+             f"{middle:.1f} ({low:.1f} to {high:.1f})", share_of_peak(results, row),
+             f"{t['forward'][1]:.1f}",
              f"{t['list and forces'][1]:.2f}", f"{t['ASE'][1]:.1f}", f"{row['ms beyond']:.2f} ms"]
         )  # fmt: skip
     memory = [
@@ -242,7 +260,11 @@ def tables(results: dict[str, Any]) -> str:
             "# Time and memory of equicalc's own architecture",
             f"Rattled NaCl, cutoff 5 Å, {edges:.1f} edges per atom; energy, forces and stress. "
             "Medians in µs per atom; made by `python -m benchmarks.speed.network` on "
-            f"{results['processor']}, torch {results['torch']}.",
+            f"{results['processor']}, torch {results['torch']}. Of the peak: multiply-adds "
+            "per time of networks of two layers (benchmarks/speed/roofline.py) over what a "
+            "core does with registers alone, "
+            + " and ".join(f"{v:.0f} GFLOP/s in {k}" for k, v in results["peak GFLOP/s"].items())
+            + ".",
             markdown_table(header, rows),
             "What a second thread gains: time of a call with one thread over that of the next call "
             "with two, medians and quartiles of many such pairs.",
@@ -287,6 +309,7 @@ def main() -> None:
     results: dict[str, Any] = {
         "processor": processor(),
         "torch": torch.__version__,
+        "peak GFLOP/s": dict(zip(("float32", "float64"), fma_peak(), strict=True)),
         "times": [],
         "gains": [],
         "files": [],

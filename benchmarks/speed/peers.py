@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.speed.common import (
@@ -30,8 +31,11 @@ from benchmarks.speed.common import (
     write_json,
     write_text,
 )
+from benchmarks.speed.kernels import fma_peak
+from benchmarks.speed.roofline import multiply_adds
 from benchmarks.speed.structures import NAMES
 from equicalc import plots
+from equicalc.nn import EquiNetwork, NetworkConfig
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
 ELEMENTS = ["H", "O", "Na", "Cl"]
@@ -64,22 +68,24 @@ class Contestant:
     largest: int = 1_000_000
 
 
+def network_of(l_max: int) -> EquiNetwork:
+    """Return a network of equicalc with random weights."""
+    torch.manual_seed(0)
+    network = EquiNetwork(NetworkConfig(elements=ELEMENTS, l_max=l_max, charge_model="none"))
+    network.set_statistics(dict.fromkeys(ELEMENTS, 0.0), 1.0, 26.0)
+    return network
+
+
 def random_network(l_max: int) -> Callable[[dict[str, str]], str]:
     """Return a function that writes a network of equicalc with random weights."""
 
     def write(_: dict[str, str]) -> str:
         from equicalc.deploy import export_network
-        from equicalc.nn import EquiNetwork, NetworkConfig
 
         path = OUTPUT / f"random_l{l_max}.pt"
         if not path.is_file():
             OUTPUT.mkdir(parents=True, exist_ok=True)
-            torch.manual_seed(0)
-            network = EquiNetwork(
-                NetworkConfig(elements=ELEMENTS, l_max=l_max, charge_model="none")
-            )
-            network.set_statistics(dict.fromkeys(ELEMENTS, 0.0), 1.0, 26.0)
-            export_network(network, path)
+            export_network(network_of(l_max), path)
         return str(path)
 
     return write
@@ -201,6 +207,7 @@ def main() -> None:
                 key = f"{contestant.name} | {structure} | {threads}"
                 if options.only in key and int(structure.split("-")[1]) <= contestant.largest:
                     _measure(contestant, structure, threads, pythons, options, results, key)
+    results["peak_gflops"] = fma_peak()[0]
     _publish(results, pythons)
 
 
@@ -313,6 +320,10 @@ def _picture(results: dict[str, Any]) -> Figure:
             ]
             if points:
                 axes[column].loglog(*zip(*sorted(points), strict=True), "o-", label=contestant.name)
+        _mark_floor(axes[column], results, kind)
+        sizes = [int(name.split("-")[1]) for name in NAMES if name.startswith(kind)]
+        axes[column].set_xticks(sizes, [str(size) for size in sizes])
+        axes[column].minorticks_off()
         axes[column].set_title(f"{kind}, one thread")
         axes[column].set_xlabel("atoms")
         axes[column].grid(alpha=0.3, which="both")
@@ -320,6 +331,23 @@ def _picture(results: dict[str, Any]) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=7, ncols=3, loc="outside lower center")
     return figure
+
+
+def _mark_floor(axes: Axes, results: dict[str, Any], kind: str) -> None:
+    """Draw the time that the arithmetic of the default network takes at the peak of the core."""
+    edges = [
+        entry["edges_per_atom"]
+        for entry in results["timings"].values()
+        if entry["structure"].startswith(kind)
+    ]
+    if edges:
+        arithmetic = multiply_adds(network_of(2), max(edges))
+        floor = 2e-3 * arithmetic / results["peak_gflops"]
+        axes.axhline(floor, ls="--", color="gray", lw=1)
+        axes.text(
+            0.98, floor, "arithmetic of 2 layers, l_max 2 at the core's peak", fontsize=6,
+            ha="right", va="bottom", transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
