@@ -25,6 +25,7 @@ from shared import HERE, Story, ThermoProgress, table
 from equicalc import plots
 from equicalc.lammps_run import run_deck
 
+STEP_PS = 0.002
 EVERY_PS = 0.02  # between outputs of the flux: 10 steps of 2 fs, as in the deck
 # 1 eV^2/(A^4 ps) A^3 / (eV/K K^2) = 1 eV/(ps A K) in W/(m K)
 FACTOR = 1.602176634e-19 / 1e-12 / 1e-10
@@ -42,6 +43,12 @@ def main() -> None:
         "--longest", type=float, default=10.0, help="upper limit of the integral, ps"
     )
     options = parser.parse_args()
+    length = options.steps * STEP_PS
+    if options.longest > 0.5 * length:
+        parser.error(
+            f"runs of {length:g} ps allow integrals up to {0.5 * length:g} ps, found --longest "
+            f"{options.longest:g}; type --longest {0.5 * length:g} or more --steps"
+        )
     story = Story("07_thermal_conductivity", options.runs + 1)
     deck = story.folder / "in.kcl_heat_flux"
     shutil.copy(HERE / deck.name, deck)
