@@ -34,10 +34,21 @@ int Halo::buffer_size(int64_t width, int64_t bytes_per_number) {
 }
 
 void Halo::find_owners() {
-    sending_owners_ = true;
-    sent_atoms_.clear();
+    message_ = Message::owners;
     comm->forward_comm(pair_, 2);
-    sending_owners_ = false;
+    message_ = Message::rows;
+}
+
+bool Halo::travels(int ghost) const {
+    const int row = graph_.row_of_atom()[ghost];
+    return row >= graph_.n_local() && graph_.atom_of_row()[row] == ghost;
+}
+
+const std::vector<int> &Halo::travellers(const int *list) const {
+    const auto found = travellers_.find(list);
+    TORCH_CHECK(found != travellers_.end(),
+                "LAMMPS sends other atoms than it had when the neighbour list was made");
+    return found->second;
 }
 
 void Halo::use(const torch::Tensor &rows) {
@@ -86,16 +97,25 @@ void Halo::add_to_row(int row, const double *buffer) const {
 }
 
 void Halo::renumber() {
-    if (!is_staged_) {
-        return;
+    message_ = Message::travellers;
+    travellers_.clear();
+    comm->reverse_comm(pair_, 1);
+    message_ = Message::rows;
+    if (is_staged_) {
+        find_places();
     }
+}
+
+void Halo::find_places() {
     places_.assign(graph_.n_total(), -1);
     std::vector<int64_t> border;
-    for (const int atom : sent_atoms_) {
-        const int row = graph_.row_of_atom()[atom];
-        if (row >= 0 && row < graph_.n_local() && places_[row] < 0) {
-            places_[row] = static_cast<int>(border.size());
-            border.push_back(row);
+    for (const auto &[list, atoms] : travellers_) {
+        for (const int atom : atoms) {
+            const int row = graph_.row_of_atom()[atom];
+            if (row < graph_.n_local() && places_[row] < 0) {
+                places_[row] = static_cast<int>(border.size());
+                border.push_back(row);
+            }
         }
     }
     const auto first = static_cast<int>(border.size() - graph_.n_local());
@@ -215,60 +235,62 @@ torch::Tensor Halo::serve(const std::function<torch::Tensor()> &backward) {
 // ---- LAMMPS' buffers ---------------------------------------------------------------------------
 
 int Halo::pack_forward(int n, const int *list, double *buffer) {
-    if (sending_owners_) {
+    if (message_ == Message::owners) {
         for (int k = 0; k < n; ++k) {
             const Owner owner = graph_.owners()[list[k]];
-            sent_atoms_.push_back(list[k]);
             buffer[2 * k] = owner.rank;
             buffer[2 * k + 1] = owner.row;
         }
         return 2 * n;
     }
-    for (int k = 0; k < n; ++k) {
-        double *target = buffer + static_cast<int64_t>(k) * rows_.doubles;
-        const int row = graph_.row_of_atom()[list[k]];
+    double *target = buffer;
+    for (const int atom : travellers(list)) {
         target[rows_.doubles - 1] = 0.0;  // an odd number of floats leaves half a double unused
-        if (row >= 0) {
-            read_row(row, target);
-        }
+        read_row(graph_.row_of_atom()[atom], target);
+        target += rows_.doubles;
     }
-    return n * rows_.doubles;
+    return static_cast<int>(target - buffer);
 }
 
 void Halo::unpack_forward(int n, int first, const double *buffer) {
-    for (int k = 0; k < n; ++k) {
-        const int atom = first + k;
-        if (sending_owners_) {
-            graph_.owners()[atom] = {static_cast<int>(buffer[2 * k]),
-                                     static_cast<int>(buffer[2 * k + 1])};
-            continue;
-        }
-        const int row = graph_.row_of_atom()[atom];
-        if (row >= graph_.n_local()) {
-            write_row(row, buffer + static_cast<int64_t>(k) * rows_.doubles);
+    for (int ghost = first; ghost < first + n; ++ghost) {
+        if (message_ == Message::owners) {
+            graph_.owners()[ghost] = {static_cast<int>(buffer[0]), static_cast<int>(buffer[1])};
+            buffer += 2;
+        } else if (travels(ghost)) {
+            write_row(graph_.row_of_atom()[ghost], buffer);
+            buffer += rows_.doubles;
         }
     }
 }
 
-int Halo::pack_reverse(int n, int first, double *buffer) const {
-    for (int k = 0; k < n; ++k) {
-        double *target = buffer + static_cast<int64_t>(k) * rows_.doubles;
-        std::memset(target, 0, rows_.doubles * sizeof(double));
-        const int row = graph_.row_of_atom()[first + k];
-        if (row >= graph_.n_local() && graph_.atom_of_row()[row] == first + k) {
-            read_row(row, target);
+int Halo::pack_reverse(int n, int first, double *buffer) {
+    double *target = buffer;
+    for (int ghost = first; ghost < first + n; ++ghost) {
+        if (message_ == Message::travellers) {
+            *target++ = travels(ghost) ? 1.0 : 0.0;
+        } else if (travels(ghost)) {
+            target[rows_.doubles - 1] = 0.0;
+            read_row(graph_.row_of_atom()[ghost], target);
+            target += rows_.doubles;
         }
     }
-    return n * rows_.doubles;
+    return static_cast<int>(target - buffer);
 }
 
 void Halo::unpack_reverse(int n, const int *list, const double *buffer) {
-    for (int k = 0; k < n; ++k) {
-        const int row = graph_.row_of_atom()[list[k]];
-        if (row < 0) {
-            continue;
+    if (message_ == Message::travellers) {
+        std::vector<int> &atoms = travellers_[list];
+        for (int k = 0; k < n; ++k) {
+            if (buffer[k] != 0.0) {
+                atoms.push_back(list[k]);
+            }
         }
-        add_to_row(row, buffer + static_cast<int64_t>(k) * rows_.doubles);
+        return;
+    }
+    for (const int atom : travellers(list)) {
+        add_to_row(graph_.row_of_atom()[atom], buffer);
+        buffer += rows_.doubles;
     }
 }
 

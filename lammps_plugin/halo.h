@@ -1,10 +1,11 @@
 // Node features across ranks, through the ghost communication of LAMMPS.
 //
 // LAMMPS sends ghosts in several swaps; a ghost received in one swap may be sent on in the next.
-// Going forward every ghost therefore carries the features of its owner. Going backward each row
-// must be counted once: only the first ghost of a row sends the row's gradient, its other images
-// send zeros. The first ghost arrived in the earliest swap, so in reverse order it is sent last,
-// after every gradient that passes through the row has been added.
+// Features and gradients travel for the first ghost of every row alone, not for its other images
+// and not for images of a rank's own atoms: buffers and messages hold fewer rows than LAMMPS has
+// ghosts. Going forward the first ghost arrives in the earliest swap, before the row can be sent
+// on. In reverse order it is sent last, after every gradient that passes through the row has been
+// added. With each new neighbour list receivers tell senders which ghosts these are.
 #pragma once
 
 #include "atom_graph.h"
@@ -17,6 +18,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 namespace LAMMPS_NS {
@@ -38,7 +40,7 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
 
     // Collective, after number_local_atoms: fills in the owners of the ghosts.
     void find_owners();
-    // After all rows were given.
+    // Collective, after all rows were given: which ghosts travel.
     void renumber();
 
     void forward(const torch::Tensor &rows, int64_t n_local) override;
@@ -50,7 +52,7 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
 
     int pack_forward(int n, const int *list, double *buffer);
     void unpack_forward(int n, int first, const double *buffer);
-    int pack_reverse(int n, int first, double *buffer) const;
+    int pack_reverse(int n, int first, double *buffer);
     void unpack_reverse(int n, const int *list, const double *buffer);
 
   private:
@@ -70,6 +72,12 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
         std::exception_ptr failure;
     };
 
+    // What LAMMPS' communication carries.
+    enum class Message { owners, travellers, rows };
+
+    bool travels(int ghost) const;
+    const std::vector<int> &travellers(const int *list) const;
+    void find_places();
     void use(const torch::Tensor &rows);
     void exchange(const torch::Tensor &rows, int64_t n_local, bool forward);
     torch::Tensor make_stage(const torch::Tensor &rows) const;
@@ -83,11 +91,13 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
     LAMMPS_NS::Pair *pair_;
     AtomGraph &graph_;
     bool is_staged_;
-    bool sending_owners_ = false, is_staging_ = false;
+    Message message_ = Message::rows;
+    bool is_staging_ = false;
     Rows rows_;
-    // Of a staged exchange: which LAMMPS atoms other ranks have copies of, the rows of them that
-    // are this rank's own, and the place of every row in the stage: first those, then the halo.
-    std::vector<int> sent_atoms_;
+    // Atoms of each of LAMMPS' lists of atoms to send whose rows travel.
+    std::unordered_map<const int *, std::vector<int>> travellers_;
+    // Of a staged exchange: the rows of those atoms that are this rank's own, and the place of
+    // every row in the stage: first those, then the halo.
     torch::Tensor border_rows_;
     std::vector<int> places_;
     // Of a backward pass on another thread.
