@@ -68,6 +68,8 @@ bench: setup
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/nve_drift.py
 	$(BIN)/python -m benchmarks.speed.network
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.kernels
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.training
 	$(BIN)/python -m benchmarks.speed.peers $(PEERS)
 
 # Picture and table of the README.
