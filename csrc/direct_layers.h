@@ -82,6 +82,7 @@ class Powers {
     Powers(const Parts &parts, const std::string &path, int64_t up_to_degree);
 
     int64_t order() const { return int64_t(couplings_.size()) + 1; }
+    int64_t n_components() const { return n_components_; }
     int64_t width() const { return order() * channels_; }     // of one component
     int64_t size() const { return n_components_ * width(); }  // of one atom
 

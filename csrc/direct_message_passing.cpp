@@ -12,6 +12,42 @@ constexpr int64_t kSeparateSpecies = 8;
 
 double message_scale(const Parts &parts) { return parts.tensor("message_scale").item<double>(); }
 
+// Whether sums are kept apart by species, or in learned mixtures of them.
+bool separate_species(const Parts &parts, int64_t n_kinds) {
+    return parts.n_species <= std::max(kSeparateSpecies, n_kinds);
+}
+
+// From sums over neighbours to the first messages, for each degree.
+template <typename T>
+std::vector<Tensor> mixing_of_sums(const Parts &parts, int64_t n_functions, int64_t n_radial) {
+    const Tensor embedding = parts.tensor("first.convolution.embedding");
+    std::vector<Tensor> mixing = parts.per_degree("first.convolution.mixing.weights");
+    for (Tensor &matrix : mixing) {
+        const Tensor by_kind = matrix.view({embedding.size(1), n_functions, parts.channels});
+        Tensor blocks = separate_species(parts, embedding.size(1))
+                            ? torch::einsum("sk,kbc->sbc", {embedding, by_kind})
+                            : by_kind;
+        blocks = torch::constant_pad_nd(blocks, {0, 0, 0, n_radial - n_functions});
+        const int64_t width = blocks.size(0) * n_radial;
+        matrix = torch::constant_pad_nd(blocks.reshape({width, parts.channels}),
+                                        {0, 0, 0, padded<T>(width) - width});
+    }
+    return mixing;
+}
+
+// From the same sums to what is linear in the messages after the product. Nothing where there are
+// as many numbers in a sum as channels, or no powers beside the first.
+std::vector<Tensor> linear_in_sums(const Parts &parts, std::vector<Tensor> mixing) {
+    const std::vector<Tensor> product = parts.per_degree("first.product.mixing.weights");
+    if (mixing[0].size(0) >= parts.channels || product[0].size(0) == parts.channels) {
+        return {};
+    }
+    for (size_t degree = 0; degree < mixing.size(); ++degree) {
+        mixing[degree] = mixing[degree].mm(product[degree].narrow(0, 0, parts.channels));
+    }
+    return mixing;
+}
+
 }  // namespace
 
 // ---- first layer -------------------------------------------------------------------------------
@@ -21,23 +57,17 @@ FirstLayer<T>::FirstLayer(const Parts &parts, const std::string &next, bool next
     : n_components_((parts.l_max + 1) * (parts.l_max + 1)),
       channels_(padded<T>(parts.channels)),
       radial_(parts, "first.radial", message_scale(parts)),
-      update_(parts, "first.product", "", next, next_skips) {
-    const int64_t n_radial = radial_.n_radial(), n_functions = radial_.n_functions();
+      update_([&] {
+          const std::vector<Tensor> mixing =
+              mixing_of_sums<T>(parts, radial_.n_functions(), radial_.n_radial());
+          sum_.width = mixing[0].size(0);
+          mixing_ = Mixing<T>(mixing);
+          const std::vector<Tensor> linear = linear_in_sums(parts, mixing);
+          return Update<T>(parts, "first.product", linear, !linear.empty(), next, next_skips);
+      }()) {
     const Tensor embedding = parts.tensor("first.convolution.embedding");
-    std::vector<Tensor> mixing = parts.per_degree("first.convolution.mixing.weights");
-    const bool separate = parts.n_species <= std::max(kSeparateSpecies, embedding.size(1));
-    for (Tensor &matrix : mixing) {
-        const Tensor by_kind = matrix.view({embedding.size(1), n_functions, parts.channels});
-        Tensor blocks = separate ? torch::einsum("sk,kbc->sbc", {embedding, by_kind}) : by_kind;
-        blocks = torch::constant_pad_nd(blocks, {0, 0, 0, n_radial - n_functions});
-        const int64_t width = blocks.size(0) * n_radial;
-        sum_.width = padded<T>(width);
-        matrix = torch::constant_pad_nd(blocks.reshape({width, parts.channels}),
-                                        {0, 0, 0, sum_.width - width});
-    }
-    mixing_ = Mixing<T>(mixing);
-    sum_.layout = {parts.l_max, n_radial};
-    if (!separate) {
+    sum_.layout = {parts.l_max, radial_.n_radial()};
+    if (!separate_species(parts, embedding.size(1))) {
         embedding_ = values_of<T>(embedding);
         sum_.n_kinds = embedding.size(1);
         sum_.embedding = embedding_.data();
@@ -77,8 +107,9 @@ T *FirstLayer<T>::powers_of(const EdgeIndex &edges, int64_t begin, int64_t end, 
 template <typename T>
 void FirstLayer<T>::forward(const EdgeIndex &edges, int64_t begin, int64_t end,
                             const UpdateRows<T> &to, Scratch<T> &scratch) const {
-    update_.forward(end - begin, powers_of(edges, begin, end, true, scratch), {nullptr, 0, 0}, to,
-                    scratch);
+    const T *powers = powers_of(edges, begin, end, true, scratch);
+    const TileRows<T> sums = sums_of(scratch);
+    update_.forward(end - begin, powers, {sums.data, sums.per_atom, sums.per_row}, to, scratch);
     const auto add = [&](const std::vector<T> &own, const TileRows<T> &rows) {
         for (int64_t i = begin; rows.data && i < end; ++i) {
             const T *from = own.data() + edges.species(i) * channels_;
@@ -101,11 +132,11 @@ void FirstLayer<T>::backward(const EdgeIndex &edges, int64_t begin, int64_t end,
     const T *powers = powers_of(edges, begin, end, false, scratch);
     const Powers<T> &all = update_.powers();
     T *by_powers = scratch.by_powers.ensure(kTile * all.size());
-    update_.backward(n, by, by_powers, {nullptr, 0, 0}, scratch);
+    update_.backward(n, by, by_powers, sums_of(scratch), scratch);  // over the sums
     all.differentiate(n, edges.species() + begin, powers, by_powers, scratch);
-    T *by_sums = scratch.sums.data();
-    mixing_.apply_transposed(n, {by_powers, all.size(), all.width()},
-                             {by_sums, sum_size, sum_.width}, false, scratch);
+    const T *by_sums = scratch.sums.data();
+    mixing_.apply_transposed(n, {by_powers, all.size(), all.width()}, sums_of(scratch),
+                             update_.has_skip(), scratch);
     const EdgeList list = edges.of_receivers(begin, end);
     const T *records = scratch.records.data();
     T *gradients = scratch.gradients.ensure(list.count * sum_.layout.gradient_width());
@@ -128,7 +159,8 @@ MiddleLayer<T>::MiddleLayer(const Parts &parts, const std::string &path, const s
       channels_(padded<T>(parts.channels)),
       radial_(parts, path + ".radial", message_scale(parts)),
       convolution_(parts, path + ".convolution", radial_.n_radial()),
-      update_(parts, path + ".product", path + ".skip.weights", next, next_skips) {}
+      update_(parts, path + ".product", parts.per_degree(path + ".skip.weights"), false, next,
+              next_skips) {}
 
 template <typename T>
 void MiddleLayer<T>::forward(const EdgeIndex &edges, int64_t begin, int64_t end, const T *x,

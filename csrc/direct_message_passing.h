@@ -22,6 +22,10 @@ class FirstLayer {
                   double *by_vectors, bool add, Scratch<T> &scratch) const;
 
   private:
+    // Sums of the atoms of a tile, as features before the update.
+    TileRows<T> sums_of(Scratch<T> &scratch) const {
+        return {scratch.sums.data(), n_components_ * sum_.width, sum_.width};
+    }
     // Edge records, species of senders, sums, and powers; returns the powers.
     T *powers_of(const EdgeIndex &edges, int64_t begin, int64_t end, bool with_highest,
                  Scratch<T> &scratch) const;
@@ -31,7 +35,7 @@ class FirstLayer {
     SpeciesSum<T> sum_;
     std::vector<T> embedding_;
     Mixing<T> mixing_;
-    Update<T> update_;
+    Update<T> update_;  // with the sums as features before, where they are fewer than channels
     // what an atom's own species adds, per species, to what goes out
     std::vector<T> own_scalars_, own_messages_;
 };

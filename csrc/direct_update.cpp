@@ -7,8 +7,8 @@ namespace equicalc::direct {
 using torch::Tensor;
 
 template <typename T>
-Update<T>::Update(const Parts &parts, const std::string &product, const std::string &skip,
-                  const std::string &next, bool next_skips)
+Update<T>::Update(const Parts &parts, const std::string &product, const std::vector<Tensor> &skip,
+                  bool skips_first, const std::string &next, bool next_skips)
     : has_skip_(!skip.empty()),
       has_next_(!next.empty()),
       next_skips_(next_skips),
@@ -17,14 +17,20 @@ Update<T>::Update(const Parts &parts, const std::string &product, const std::str
       powers_(parts, product,
               has_next_      ? parts.l_max
               : has_vectors_ ? 1
-                             : 0) {
-    const int64_t channels = parts.channels, width = padded<T>(channels);
-    const auto mixing = [&](const std::vector<Tensor> &matrices) {
+                             : 0),
+      unused_(skips_first ? padded<T>(parts.channels) : 0) {
+    const auto mixing_of_groups = [](const std::vector<Tensor> &matrices, int64_t group) {
         std::vector<Tensor> padded_ones;
         for (const Tensor &matrix : matrices) {
-            padded_ones.push_back(pad_groups(matrix, channels, width));
+            padded_ones.push_back(pad_groups(matrix, group, padded<T>(group)));
         }
         return Mixing<T>(padded_ones);
+    };
+    const auto mixing = [&](const std::vector<Tensor> &matrices) {
+        return mixing_of_groups(matrices, parts.channels);
+    };
+    const auto mixing_of_skip = [&](const std::vector<Tensor> &matrices) {
+        return mixing_of_groups(matrices, skip[0].size(0));
     };
     const auto then = [](const std::vector<Tensor> &first, const std::vector<Tensor> &second) {
         std::vector<Tensor> both;
@@ -33,27 +39,29 @@ Update<T>::Update(const Parts &parts, const std::string &product, const std::str
         }
         return both;
     };
-    const std::vector<Tensor> product_mixing = parts.per_degree(product + ".mixing.weights");
-    const std::vector<Tensor> skipped = has_skip_ ? parts.per_degree(skip) : std::vector<Tensor>();
+    std::vector<Tensor> product_mixing = parts.per_degree(product + ".mixing.weights");
+    for (Tensor &matrix : product_mixing) {
+        matrix = matrix.slice(0, skips_first ? parts.channels : 0);
+    }
     const std::vector<Tensor> linear = has_next_ ? parts.per_degree(next) : std::vector<Tensor>();
     if (next_skips_) {
         to_features_ = mixing(product_mixing);
-        skip_to_features_ = mixing(skipped);
+        skip_to_features_ = has_skip_ ? mixing_of_skip(skip) : Mixing<T>();
         to_messages_ = mixing(linear);
         return;
     }
     to_scalars_ = mixing({product_mixing[0]});
     if (has_skip_) {
-        skip_to_scalars_ = mixing({skipped[0]});
+        skip_to_scalars_ = mixing_of_skip({skip[0]});
     }
     if (has_next_) {
         to_messages_ = mixing(then(product_mixing, linear));
-        skip_to_messages_ = mixing(then(skipped, linear));
+        skip_to_messages_ = has_skip_ ? mixing_of_skip(then(skip, linear)) : Mixing<T>();
     }
     if (has_vectors_) {
         const Tensor vectors = parts.tensor("charge_head.vectors");
         to_vectors_ = mixing({product_mixing[1].mm(vectors)});
-        skip_to_vectors_ = has_skip_ ? mixing({skipped[1].mm(vectors)}) : Mixing<T>();
+        skip_to_vectors_ = has_skip_ ? mixing_of_skip({skip[1].mm(vectors)}) : Mixing<T>();
     }
 }
 
@@ -81,7 +89,7 @@ void Update<T>::mix_vectors_back(const Mixing<T> &mixing, int64_t n_atoms,
 template <typename T>
 void Update<T>::forward(int64_t n_atoms, const T *powers, TileRows<const T> before,
                         const UpdateRows<T> &to, Scratch<T> &scratch) const {
-    const TileRows<const T> from{powers, powers_.size(), powers_.width()};
+    const TileRows<const T> from{powers + unused_, powers_.size(), powers_.width()};
     const auto read_only = [](const TileRows<T> &rows) {
         return TileRows<const T>{rows.data, rows.per_atom, rows.per_row};
     };
@@ -112,7 +120,10 @@ void Update<T>::forward(int64_t n_atoms, const T *powers, TileRows<const T> befo
 template <typename T>
 void Update<T>::backward(int64_t n_atoms, const UpdateRows<T> &by, T *by_powers,
                          TileRows<T> by_before, Scratch<T> &scratch) const {
-    const TileRows<T> to{by_powers, powers_.size(), powers_.width()};
+    const TileRows<T> to{by_powers + unused_, powers_.size(), powers_.width()};
+    for (int64_t row = 0; unused_ > 0 && row < n_atoms * powers_.n_components(); ++row) {
+        std::fill_n(by_powers + row * powers_.width(), unused_, T(0));
+    }
     const auto read_only = [](const TileRows<T> &rows) {
         return TileRows<const T>{rows.data, rows.per_atom, rows.per_row};
     };
@@ -135,6 +146,9 @@ void Update<T>::backward(int64_t n_atoms, const UpdateRows<T> &by, T *by_powers,
         mix_vectors_back(to_vectors_, n_atoms, read_only(by.vectors), to, scratch);
     }
     if (has_skip_) {
+        if (!has_next_) {
+            std::fill_n(by_before.data, n_atoms * by_before.per_atom, T(0));
+        }
         skip_to_messages_.apply_transposed(n_atoms, read_only(by.messages), by_before, false,
                                            scratch);
         skip_to_scalars_.apply_transposed(n_atoms, read_only(by.scalars), by_before, true, scratch);

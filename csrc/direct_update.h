@@ -19,11 +19,12 @@ struct UpdateRows {
 template <typename T>
 class Update {
   public:
-    // `product`, and `skip` unless empty, are paths in the network. `next` is the path of the
-    // linear map of the layer that follows, empty after the only layer; `next_skips`: that layer
-    // also wants the features themselves.
-    Update(const Parts &parts, const std::string &product, const std::string &skip,
-           const std::string &next, bool next_skips);
+    // `product` is a path in the network, `skip` the matrices from the features before, if any.
+    // `next` is the path of the linear map of the layer that follows, empty after the only layer;
+    // `next_skips`: that layer also wants the features themselves. `skips_first`: what is linear
+    // in the messages comes through `skip`, and the first power is not used.
+    Update(const Parts &parts, const std::string &product, const std::vector<torch::Tensor> &skip,
+           bool skips_first, const std::string &next, bool next_skips);
 
     const Powers<T> &powers() const { return powers_; }
     bool has_skip() const { return has_skip_; }
@@ -46,6 +47,7 @@ class Update {
 
     bool has_skip_, has_next_, next_skips_, has_vectors_;
     Powers<T> powers_;
+    int64_t unused_;                            // channels of the powers, from the first on
     Mixing<T> to_features_, skip_to_features_;  // with next_skips
     Mixing<T> to_messages_, skip_to_messages_;  // from features with next_skips, else from powers
     Mixing<T> to_scalars_, skip_to_scalars_;    // without next_skips

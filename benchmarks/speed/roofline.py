@@ -27,8 +27,10 @@ def multiply_adds(network: EquiNetwork, edges_per_atom: float) -> float:
     sums = n_radial * len(config.elements)  # radial functions are summed for each species
 
     to_features = components * sums * channels
-    to_messages = components * order * channels * channels
-    to_scalars = order * channels * channels
+    # what is linear in the messages is made of the sums where these are fewer than channels
+    powers = (order - 1) * channels + (min(sums, channels) if order > 1 else channels)
+    to_messages = components * powers * channels
+    to_scalars = powers * channels
     readout = (degrees + 1) * channels * hidden + hidden**2
     # gradients take as much again, and the first features are made a second time
     matrices = 3 * to_features + 2 * (to_messages + to_scalars + readout)

@@ -51,6 +51,10 @@ CONFIGS = {
     "channels that fill no vector": {"channels": 19, "readout_hidden": 5, "n_radial": 3},
     "channels of several vectors": {"channels": 80, "n_radial": 12},
     "no repulsion": {"repulsion": False},
+    "more channels than sums": {"channels": 20},
+    "more channels than sums, one layer": {"channels": 20, "n_layers": 1},
+    "more channels than sums, three layers": {"channels": 20, "n_layers": 3},
+    "more channels than sums, transferred": {**TRANSFERRED, "channels": 20},
 }
 
 
