@@ -22,7 +22,6 @@ from benchmarks.long_range.common import (
     options_of,
     publish,
 )
-from benchmarks.long_range.transfer import zone_centre_matrix
 from equicalc import EquiCalculator
 from equicalc.data.structures import VACUUM_PERMITTIVITY
 from equicalc.evaluate import Comparison, compare
@@ -33,6 +32,7 @@ from equicalc.train.pipeline import load_data
 MODELS = ("sio2", "batio3")
 FIELD = 0.01  # V/angstrom
 FORCE_TOLERANCE = 5e-4  # eV/angstrom
+DISPLACEMENT = 0.01  # angstrom
 QUANTITIES = {
     "energy": ("energy (meV/atom)", 1000.0),
     "forces": ("forces (meV/Å)", 1000.0),
@@ -132,6 +132,22 @@ def ionic_part_of_modes(relaxed: Atoms) -> np.ndarray:
     optical = np.abs(levels) > 1e-4 * np.abs(levels).max()
     total = (strength[:, optical] ** 2 / levels[optical]).sum(axis=1)
     return total / (relaxed.get_volume() * VACUUM_PERMITTIVITY)
+
+
+def zone_centre_matrix(atoms: Atoms) -> np.ndarray:
+    """Mass-weighted force constants [3 N, 3 N] of a cell, eV/angstrom^2/amu."""
+    masses = np.repeat(atoms.get_masses(), 3)
+    matrix = np.zeros((3 * len(atoms),) * 2)
+    for index in range(3 * len(atoms)):
+        forces = []
+        for sign in (1.0, -1.0):
+            moved = atoms.copy()
+            moved.calc = atoms.calc
+            moved.positions[index // 3, index % 3] += sign * DISPLACEMENT
+            forces.append(moved.get_forces().ravel())
+        matrix[index] = (forces[1] - forces[0]) / (2.0 * DISPLACEMENT)
+    matrix /= np.sqrt(np.outer(masses, masses))
+    return 0.5 * (matrix + matrix.T)
 
 
 def picture(comparisons: dict[str, Comparison]) -> Figure:
