@@ -35,7 +35,7 @@ from equicalc.core import load_library
 from equicalc.dispersion import D3
 from equicalc.errors import ConfigError, DataError, UnsupportedElementError
 from equicalc.models import resolve
-from equicalc.response import Charged, ChargeModel, Solver
+from equicalc.response import Charged, ChargeModel, Solver, field_virials
 from equicalc.short_range import short_range
 
 KSPACE_ACCURACY = {"float64": 1e-6, "float32": 1e-5}
@@ -90,7 +90,10 @@ class EquiCalculator(Calculator):
         evaluated in float32, whose own rounding is of that size.
     electric_field : sequence of 3 floats
         Macroscopic field F, V/angstrom; the energy is then the enthalpy E - F . M. Not along
-        periodic directions for charges that have no polarisation there, and without stress.
+        periodic directions for charges that have no polarisation there. The stress is the
+        derivative of the enthalpy at fixed voltages F . a along the periodic cell vectors a, as
+        between electrodes that move with the crystal; it does not depend on which image of an atom
+        is in the cell, as the derivative at fixed F would.
     check : bool
         Evaluate the small structure stored in the file and compare with the stored numbers.
 
@@ -250,8 +253,8 @@ class EquiCalculator(Calculator):
         Raises
         ------
         PropertyNotImplementedError
-            When a property is asked for that the boundary conditions, the field or the charge model
-            leave undefined: the stress of a structure without three periodic directions, the dipole
+            When a property is asked for that the boundary conditions or the charge model leave
+            undefined: the stress of a structure without three periodic directions, the dipole
             of a periodic one, ...
         UnsupportedElementError
             When the structure holds an element that the model does not know.
@@ -262,9 +265,7 @@ class EquiCalculator(Calculator):
         structure = self.atoms if atoms is None else atoms
         if structure is None or len(structure) == 0:
             raise DataError("found a structure without atoms, expected at least one")
-        check_properties(
-            structure, wanted, self._info.name, self._charge_model, self._field, self._dispersion
-        )
+        check_properties(structure, wanted, self._info.name, self._charge_model, self._dispersion)
         self._charge_model.check_field(self._field, structure.pbc, structure.cell[:])
         if atoms is not None:  # as ASE's method does, which also looks for a directory of files
             self.atoms = atoms.copy()
@@ -344,10 +345,14 @@ class EquiCalculator(Calculator):
             virial = virial + charged.coulomb.virial
             if atom_virials is not None and charged.coulomb.atom_virials is not None:
                 atom_virials = atom_virials + charged.coulomb.atom_virials
+            if field.any():
+                shares = field_virials(charged, field)
+                virial = virial + shares.sum(axis=0)
+                atom_virials = None if atom_virials is None else atom_virials + shares
             self._add_charged(results, charged, atoms)
         results["energy"] = results["free_energy"] = float(results["energies"].sum())
         pbc, volume = atoms.pbc.tolist(), volume_of(atoms)
-        if sum(pbc) >= 2 and volume > 0.0 and not field.any():
+        if sum(pbc) >= 2 and volume > 0.0:
             if not all(pbc):
                 in_plane = periodic_projection(atoms)
                 virial = in_plane @ virial @ in_plane

@@ -6,7 +6,6 @@ from collections.abc import Set
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -86,7 +85,6 @@ def check_properties(
     wanted: Set[str],
     name: str,
     charge_model: ChargeModel,
-    field: npt.NDArray[np.float64],
     dispersion: D3 | None,
 ) -> None:
     """Raise PropertyNotImplementedError for what has no meaning here.
@@ -101,8 +99,6 @@ def check_properties(
         Of the model.
     charge_model : ChargeModel
         Of the model.
-    field : array [3]
-        V/angstrom.
     dispersion : D3, optional
         Correction that is added.
     """
@@ -117,12 +113,6 @@ def check_properties(
             raise PropertyNotImplementedError(
                 "the stress of a slab is per volume of the cell, whose open vector is zero; "
                 "give it a height: atoms.center(vacuum=10, axis=2)"
-            )
-        if field.any():
-            raise PropertyNotImplementedError(
-                "the stress in an electric field depends on what is held fixed and is not "
-                "implemented; found electric_field = "
-                f"{field.tolist()}, expected (0, 0, 0)"
             )
     if "stresses" in wanted and dispersion is not None:
         raise PropertyNotImplementedError(

@@ -253,6 +253,18 @@ class ChargeModel:
             )
 
 
+def field_virials(charged: Charged, field: Array) -> Array:
+    """What a field adds to the virials [N, 3, 3] of the network and the Coulomb energy, eV.
+
+    The strain acts at fixed voltages: F becomes ``(1 + strain)^-T F``, and ``F . r`` of an atom
+    stays what it is. Charges that move with atoms thus add nothing. Bond dipoles are flows times
+    edges, whose ``F . r`` stays, too; the network's virial has them at fixed F, and the difference
+    is what is returned.
+    """
+    shares = -field[:, None] * charged.bond_dipoles[:, None, :]
+    return np.asarray(0.5 * (shares + shares.swapaxes(1, 2)))
+
+
 def _coulomb(charges: Array, atoms: Atoms, width: Array | float, solver: Solver) -> CoulombResult:
     return solve(
         charges,

@@ -25,19 +25,18 @@ DipoleShare DipoleOfAtoms::of(size_t row) const {
     const int i = atoms_[row];
     DipoleShare result;
     result.moved = screening_ * charges_[row];
-    Vector bond{};
     if (info_.charge_model == equicalc::ChargeModel::transferred) {
         const auto columns = variables_.accessor<double, 2>()[static_cast<int64_t>(row)];
         const int species = species_of_type_[lmp_->atom->type[i]];
         result.moved = static_cast<double>(info_.formal_charges.at(species)) +
                        screening_ * (charges_[row] - columns[0]);
         for (int axis = 0; axis < 3; ++axis) {
-            bond[axis] = screening_ * columns[2 + axis];
+            result.bond[axis] = screening_ * columns[2 + axis];
         }
     }
     const Vector position = unwrapped(lmp_, units_, i);
     for (int axis = 0; axis < 3; ++axis) {
-        result.dipole[axis] = result.moved * position[axis] + bond[axis];
+        result.dipole[axis] = result.moved * position[axis] + result.bond[axis];
     }
     return result;
 }

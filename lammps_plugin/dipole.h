@@ -25,6 +25,7 @@ using Vector = std::array<double, 3>;
 struct DipoleShare {
     double moved = 0.0;  // factor of the position, e
     Vector dipole{};     // e angstrom; those of all atoms sum to M
+    Vector bond{};       // its part f mu_i
 };
 
 // Of charges (e) and variables [n_local, K] of the given atoms of this rank; species of theirs.

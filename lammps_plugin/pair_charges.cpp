@@ -8,6 +8,7 @@
 #include "charge_history.h"
 #include "coulomb.h"
 #include "dipole.h"
+#include "electric_field.h"
 #include "halo.h"
 
 #include "atom.h"
@@ -49,6 +50,7 @@ void PairEquicalc::make_coulomb() {
         lmp, units_, std::move(sigma_of_type),
         [this](std::span<const double> charges) { return charges_of_all_rows(charges); },
         [this](int eflag, int vflag) { run_kspace(eflag, vflag); });
+    field_ = std::make_unique<ElectricField>(lmp);
     for (Member &member : members_) {
         member.history = std::make_unique<ChargeHistory>(lmp, units_);
         member.constraint = std::make_unique<ChargeConstraint>(world);
@@ -104,13 +106,12 @@ torch::Tensor PairEquicalc::constrained_charges(Member &member, const torch::Ten
     const LongRange &long_range = coulomb_->solve(constraint.charges(), eflag, vflag);
     add_long_range(long_range);
     add_output_of_charges(member, variables, atoms, constraint.charges());
-    const std::vector<double> in_field =
-        field_potentials(lmp, units_, model, atoms, field_in_volt());
+    const std::vector<double> in_field = field_potentials(lmp, units_, model, atoms, field_->now());
     torch::Tensor gradient = constraint.gradient(long_range.potentials, in_field);
     if (info().charge_model == ChargeModel::transferred) {
         const double screening = std::sqrt(model.epsilon_inf);
         for (int axis = 0; axis < 3; ++axis) {
-            gradient.select(1, 2 + axis).fill_(-screening * field_in_volt()[axis]);
+            gradient.select(1, 2 + axis).fill_(-screening * field_->now()[axis]);
         }
     }
     return gradient;
@@ -120,7 +121,7 @@ torch::Tensor PairEquicalc::equilibrated_charges(Member &member, const torch::Te
                                                  std::span<const int> atoms, int eflag, int vflag) {
     const std::vector<double> chi = column(variables, 0), eta = column(variables, 1);
     std::vector<double> chi_in_field =
-        field_potentials(lmp, units_, member.model->info(), atoms, field_in_volt());
+        field_potentials(lmp, units_, member.model->info(), atoms, field_->now());
     chi_in_field.resize(atoms.size(), 0.0);
     for (size_t row = 0; row < atoms.size(); ++row) {
         chi_in_field[row] += chi[row];
@@ -175,10 +176,10 @@ void PairEquicalc::add_charge_energy(int row, double energy) {
 
 void PairEquicalc::add_dipole(const DipoleOfAtoms &dipole) {
     // `compute pair` has its steps among those that tally energies; else nobody asks.
-    if (eflag_global == 0 && !options_.has_field()) {
+    if (eflag_global == 0 && !field_->acts()) {
         return;
     }
-    const Vector field = field_in_volt();
+    const Vector &field = field_->now();
     for (size_t row = 0; row < dipole.count(); ++row) {
         const int i = graph_->atom_of_row()[row];
         const DipoleShare share = dipole.of(row);
@@ -189,6 +190,15 @@ void PairEquicalc::add_dipole(const DipoleOfAtoms &dipole) {
             atom->f[i][axis] += units_.force() * share.moved * field[axis];
         }
         add_charge_energy(static_cast<int>(row), energy);
+        const std::array<double, 6> part = field_virial(field, share.bond);
+        for (int k = 0; k < 6; ++k) {
+            if (vflag_global != 0) {
+                virial[k] += units_.energy * part[k];
+            }
+            if (vflag_atom != 0) {
+                vatom[i][k] += units_.energy * part[k];
+            }
+        }
     }
 }
 

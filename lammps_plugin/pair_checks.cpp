@@ -81,14 +81,8 @@ void PairEquicalc::require_possible_field() const {
     }
 }
 
-void PairEquicalc::refuse_fixes_in_field() const {
+void PairEquicalc::warn_of_fix_efield() const {
     for (const Fix *fix : modify->get_fix_list()) {
-        if ((fix->box_change & ~Fix::BOX_CHANGE_DOMAIN) != 0 && options_.has_field()) {
-            error->all(FLERR, std::string("fix ") + fix->id + " (" + fix->style +
-                                  ") changes the box, but pair_style equicalc adds nothing to the "
-                                  "virial for its electric field. Type 'unfix " +
-                                  fix->id + "' and, for example, 'fix 1 all nvt temp 300 300 0.1'");
-        }
         if (utils::strmatch(fix->style, "^efield") && comm->me == 0) {
             error->warning(FLERR, std::string("fix ") + fix->id +
                                       " (efield) leaves out how the charges of the model respond. "

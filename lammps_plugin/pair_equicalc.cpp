@@ -9,6 +9,7 @@
 #include "contacts.h"
 #include "coulomb.h"
 #include "device_graph.h"
+#include "electric_field.h"
 #include "halo.h"
 
 #include "atom.h"
@@ -87,6 +88,7 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
     std::fill_n(pvector, 4, 0.0);
     outputs_.begin(update->ntimestep, graph.n_local);
     if (coulomb_) {
+        field_->follow_box();
         const std::span<const int> atoms(graph_->atom_of_row().data(), graph_->n_local());
         coulomb_->begin_step(*list, atoms, graph_->row_of_atom());
     }

@@ -13,9 +13,9 @@
 // efield is a macroscopic field F (V/angstrom; V/cm in `electron`, V/m in `si`). The energy is then
 // E - F.M with the dipole M of dipole.h; forces are its derivatives, the response of the charges
 // included (which `fix efield` does not know). Along periodic directions only charges with a
-// polarisation can be in a field: charge_model fixed or transferred. The field adds nothing to the
-// virial: the pressure of a system in a field is not its derivative by the volume, and fixes that
-// change the box are refused.
+// polarisation can be in a field: charge_model fixed or transferred. The virial
+// is the derivative at fixed voltages along the box, which stay while a fix changes it
+// (electric_field.h).
 //
 // `ghosts extended` makes every rank compute all that the energies of its atoms depend on, from a
 // shell of ghosts as wide as all layers reach (the ghost cutoff is raised for it), instead of
@@ -57,6 +57,7 @@ class DeviceGraph;
 class Halo;
 class Coulomb;
 class DipoleOfAtoms;
+class ElectricField;
 struct LongRange;
 }  // namespace equicalc_lammps
 
@@ -126,7 +127,7 @@ class PairEquicalc : public Pair {
     void require_possible_field() const;
     void require_dispersion() const;
     void refuse_other_charges() const;
-    void refuse_fixes_in_field() const;
+    void warn_of_fix_efield() const;
     void refuse_pair_energies() const;
     void require_centroid_virials() const;
 
@@ -185,7 +186,8 @@ class PairEquicalc : public Pair {
     equicalc::ForwardResult result_of_device_;
     std::unique_ptr<equicalc_lammps::Halo> halo_;
     std::unique_ptr<equicalc_lammps::Contacts> contacts_;
-    std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;  // of models with charges
+    std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;      // of models with charges
+    std::unique_ptr<equicalc_lammps::ElectricField> field_;  // likewise
 };
 
 }  // namespace LAMMPS_NS

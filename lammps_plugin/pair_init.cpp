@@ -4,6 +4,7 @@
 
 #include "contacts.h"
 #include "coulomb.h"
+#include "electric_field.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -86,7 +87,8 @@ void PairEquicalc::init_style() {
     require_settings_of_charged_model();
     require_possible_field();
     refuse_other_charges();
-    refuse_fixes_in_field();
+    warn_of_fix_efield();
+    field_->begin_run(field_in_volt());
     coulomb_->init_run();
     if (force->kspace != nullptr) {
         return;

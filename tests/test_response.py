@@ -254,10 +254,67 @@ def test_a_field_across_a_slab_needs_no_polarisation(path_of):
     check_forces(calculator, atoms)
 
 
-def test_stress_in_a_field_is_refused(path_of):
-    calculator = EquiCalculator(path_of("fixed"), electric_field=FIELD)
-    with pytest.raises(PropertyNotImplementedError, match="stress in an electric field"):
-        calculator.calculate(crystal(), ["stress"])
+def check_stress_at_fixed_voltages(path, atoms, field, components):
+    """Against the derivative of E - F.M with F.a of every periodic vector as it was."""
+    calculator = EquiCalculator(path, kspace_accuracy=TIGHT, electric_field=field)
+    stress = results(calculator, atoms)["stress"]
+    for k, (a, b) in components:
+
+        def enthalpy(step, a=a, b=b):
+            strain = np.eye(3)
+            strain[a, b] += 0.5 * step
+            strain[b, a] += 0.5 * step
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+            calculator.set(electric_field=np.linalg.solve(strain, field), check=False)
+            return results(calculator, strained)["energy"]
+
+        assert abs(derivative(enthalpy) / atoms.get_volume() - stress[k]) < DERIVATIVE_TOLERANCE
+
+
+VOIGT = list(enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]))
+
+
+@pytest.mark.parametrize("charge", [0.0, 0.7])
+@pytest.mark.parametrize("name", [*POLAR, "fixed with widths"])
+def test_stress_in_a_field_is_the_derivative_at_fixed_voltages(path_of, name, charge):
+    check_stress_at_fixed_voltages(path_of(name), crystal(charge), FIELD, VOIGT)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stress_of_a_slab_in_a_field_across_it_is_a_derivative(path_of, name):
+    atoms = slab()
+    atoms.cell[2] = (0.0, 0.0, 12.0)
+    atoms.cell[:2, 2] = 0.0
+    in_plane = [VOIGT[0], VOIGT[1], VOIGT[5]]
+    check_stress_at_fixed_voltages(path_of(name), atoms, (0.0, 0.0, 0.1), in_plane)
+
+
+@pytest.mark.parametrize("name", POLAR)
+def test_stress_in_a_field_does_not_depend_on_images_of_atoms(path_of, name):
+    calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT, electric_field=FIELD)
+    atoms = crystal()
+    before = results(calculator, atoms)["stress"]
+    atoms.positions[4] += atoms.cell[0] - 2 * atoms.cell[1]
+    assert np.abs(results(calculator, atoms)["stress"] - before).max() < EXACT
+
+
+@pytest.mark.parametrize("name", POLAR)
+def test_stress_of_atoms_in_a_field_sums_to_the_stress(path_of, name):
+    calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT, electric_field=FIELD)
+    found = results(calculator, crystal(), ["stress", "stresses"])
+    assert np.abs(found["stresses"].sum(axis=0) - found["stress"]).max() < EXACT
+
+
+def test_stress_turns_with_crystal_and_field(path_of):
+    """Crystal and field are turned by 120 degrees about (1, 1, 1): x to y to z."""
+    atoms = crystal()
+    expected = results(EquiCalculator(path_of("transferred"), electric_field=FIELD), atoms)
+    atoms.set_cell(np.roll(atoms.cell[:], 1, axis=1))
+    atoms.positions = np.roll(atoms.positions, 1, axis=1)
+    turned = EquiCalculator(path_of("transferred"), electric_field=np.roll(FIELD, 1))
+    found = results(turned, atoms)["stress"]
+    assert np.abs(found - expected["stress"][[2, 0, 1, 5, 3, 4]]).max() < EXACT
 
 
 @pytest.mark.parametrize("bad", [0.1, (0.1, 0.2), (0.0, 0.0, float("nan")), ("x", "y", "z")])

@@ -132,7 +132,7 @@ def from_ase(
         "forces": atoms.get_forces(),
         "charges": atoms.get_charges(),
     }
-    if all(atoms.pbc) and not any(field):
+    if all(atoms.pbc):
         result["stress"] = atoms.get_stress(voigt=False)
     for key in ("dipole", "polarization"):
         if key in atoms.calc.results:

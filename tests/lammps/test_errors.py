@@ -71,13 +71,6 @@ def test_field_without_charges_is_refused(bench, tiny_model_without_charges):
     assert_says(message(bench, deck), "has no charges", "type 'pair_style equicalc'")
 
 
-@pytest.mark.parametrize("fix", ["npt temp 300 300 0.1 iso 0 0 1", "deform 1 x scale 1.1"])
-def test_box_that_changes_in_a_field_is_refused(bench, model_of, fix):
-    body = f"fix change all {fix}\nrun 0\n"
-    deck = bench.deck(model_of("fixed"), body, style="efield 0 0 0.1")
-    assert_says(message(bench, deck), "changes the box", "virial", "unfix change")
-
-
 def test_fix_efield_is_warned_about(bench, tiny_model):
     deck = bench.deck(tiny_model, "fix field all efield 0 0 0.1\nrun 0\n")
     assert "pair_style equicalc efield Ex Ey Ez" in bench.run(deck, bench.salt((1, 1, 1))).log
