@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
+from equicalc.calculator_structure import periodic_projection, volume_of
 from equicalc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 DAMPINGS = ("bj", "zero")
+# Beyond the 60 bohr of the library's longest sum, angstrom.
+REACH = 33.0
 
 
 class D3:
@@ -60,11 +64,36 @@ class D3:
             ) from None
 
     def __call__(self, atoms: Atoms) -> dict[str, Any]:
-        """Energy (eV), forces [N, 3] (eV/angstrom) and, if periodic, stress [6] (eV/angstrom^3)."""
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        wanted = ["energy", "forces", *(["stress"] if all(atoms.pbc) else [])]
+        """Energy (eV), forces [N, 3] (eV/angstrom) and stress [6] (eV/angstrom^3).
+
+        With two periodic directions the stress is that in the plane, with fewer, or where the cell
+        of a slab has no height, there is none.
+        """
+        bare = with_room(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
+        volume = volume_of(atoms)
+        has_stress = sum(atoms.pbc) >= 2 and volume > 0.0
+        wanted = ["energy", "forces", *(["stress"] if has_stress else [])]
         self._calculator.calculate(bare, wanted)
-        return {key: self._calculator.results[key] for key in wanted}
+        results = {key: self._calculator.results[key] for key in wanted}
+        if has_stress and not all(atoms.pbc):
+            in_plane = periodic_projection(atoms)
+            virial = volume_of(bare) * voigt_6_to_full_3x3_stress(results["stress"])
+            results["stress"] = full_3x3_to_voigt_6_stress(in_plane @ virial @ in_plane) / volume
+        return results
+
+
+def with_room(atoms: Atoms) -> Atoms:
+    """Make a slab or wire periodic in all directions, its images further away than D3 reaches.
+
+    Asked for one or two periodic directions alone, dftd3 1.7 counts other pairs than these.
+    """
+    if not any(atoms.pbc) or all(atoms.pbc):
+        return atoms
+    cell = Atoms(cell=np.where(atoms.pbc[:, None], atoms.cell[:], 0.0)).cell.complete()
+    for axis in np.flatnonzero(~atoms.pbc):
+        across = cell[axis] / np.linalg.norm(cell[axis])
+        cell[axis] = across * (np.ptp(atoms.positions @ across) + REACH)
+    return Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
 
 
 def check(settings: Mapping[str, str]) -> None:

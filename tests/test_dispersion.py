@@ -56,6 +56,48 @@ def test_forces_with_dispersion_are_the_derivative_of_the_energy(calculators):
     assert -(energies[0] - energies[1]) / (2 * STEP) == pytest.approx(forces[3, 1], abs=DERIVATIVE)
 
 
+def slab():
+    atoms = crystal()
+    atoms.center(vacuum=5.0, axis=2)
+    atoms.pbc = (True, True, False)
+    return atoms
+
+
+@pytest.mark.parametrize("make", [crystal, slab])
+def test_stress_with_dispersion_is_the_derivative_of_the_energy(calculators, make):
+    corrected, atoms = calculators[1], make()
+    stress = corrected.get_property("stress", atoms).copy()
+    for k, (a, b) in ((0, (0, 0)), (1, (1, 1)), (5, (0, 1))):
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[a, b] += 0.5 * sign * STEP
+            strain[b, a] += 0.5 * sign * STEP
+            strained = make()
+            strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+            energies.append(corrected.get_property("energy", strained))
+        slope = (energies[0] - energies[1]) / (2 * STEP) / atoms.get_volume()
+        assert slope == pytest.approx(stress[k], abs=DERIVATIVE)
+    assert np.abs(stress[2:5]).max() > 0.0 or make is slab
+
+
+@pytest.mark.parametrize("height", [0.0, 6.0, 100.0])
+def test_dispersion_of_a_slab_does_not_depend_on_its_height(height):
+    """Also of one on its side: the open direction is the first here."""
+    alone = slab()
+    alone.cell[2, 2] = 100.0
+    alone.pbc = True  # images are further away than D3 reaches
+    expected = D3(PBE)(alone)
+    atoms = slab()
+    atoms.cell[2, 2] = height
+    atoms.positions = np.roll(atoms.positions, 1, axis=1)
+    atoms.set_cell(np.roll(np.roll(atoms.cell[:], 1, axis=1), 1, axis=0))
+    atoms.pbc = (False, True, True)
+    found = D3(PBE)(atoms)
+    assert found["energy"] == pytest.approx(expected["energy"], abs=ROUNDING)
+    assert np.abs(found["forces"] - np.roll(expected["forces"], 1, axis=1)).max() < ROUNDING
+
+
 def test_training_sees_the_data_without_the_correction():
     atoms, correction = crystal(), D3(PBE)(crystal())
     atoms.calc = SinglePointCalculator(

@@ -13,12 +13,14 @@ ENERGY_PER_ATOM = 1e-5  # eV
 FORCES = 1e-5  # eV/angstrom
 
 DECK = """units metal
+boundary {boundary}
 atom_style charge
 atom_modify map yes
 neigh_modify one 20000 page 400000
 read_data structure.data
 {pair}
 kspace_style ewald 1.0e-12
+{slab}
 dump forces all custom 1 forces.dump id fx fy fz
 dump_modify forces sort id format float %20.15g
 thermo_style custom step pe
@@ -37,7 +39,12 @@ def run(tmp_path):
 
     def run(atoms, pair, ranks=1):
         write_data(tmp_path / "structure.data", atoms, ["K", "Cl"])
-        (tmp_path / "in.deck").write_text(DECK.format(pair=pair.format(model=model)))
+        deck = DECK.format(
+            boundary="p p p" if all(atoms.pbc) else "p p f",
+            pair=pair.format(model=model),
+            slab="" if all(atoms.pbc) else "kspace_modify slab 3.0",
+        )
+        (tmp_path / "in.deck").write_text(deck)
         return run_deck(tmp_path / "in.deck", ranks), EquiCalculator(model, kspace_accuracy=1e-12)
 
     return run
@@ -57,6 +64,18 @@ def test_overlay_with_d3_gives_what_ase_gives(run, tmp_path, ranks):
     found, calculator = run(atoms, OVERLAY, ranks)
     energy = found.thermo[-1]["PotEng"][0]
     assert energy == pytest.approx(
+        calculator.get_property("energy", atoms), abs=ENERGY_PER_ATOM * len(atoms)
+    )
+    rows = np.loadtxt(tmp_path / "forces.dump", skiprows=9)
+    assert np.abs(rows[:, 1:] - calculator.get_property("forces", atoms)).max() < FORCES
+
+
+def test_overlay_with_d3_gives_what_ase_gives_for_a_slab(run, tmp_path):
+    atoms = small_crystal()
+    atoms.center(vacuum=6.0, axis=2)
+    atoms.pbc = (True, True, False)
+    found, calculator = run(atoms, OVERLAY)
+    assert found.thermo[-1]["PotEng"][0] == pytest.approx(
         calculator.get_property("energy", atoms), abs=ENERGY_PER_ATOM * len(atoms)
     )
     rows = np.loadtxt(tmp_path / "forces.dump", skiprows=9)
