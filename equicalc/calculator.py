@@ -60,6 +60,8 @@ class EquiCalculator(Calculator):
     ``polarization`` [3] (polarisation times volume, e angstrom, as the data files have it; for
     transferred charges defined up to e times lattice vectors), and all but equilibrated ones
     ``born_effective_charges`` [N, 3, 3] (dM_a/dr_b, e) wherever they have a dipole or polarisation.
+    They are those of the cell where the model knows its eps_inf, else (``equicalc info`` shows
+    none) those that electrons have screened, Z*/sqrt(eps_inf).
 
     The total charge in e is read from ``atoms.info["charge"]``; 0 when absent.
 

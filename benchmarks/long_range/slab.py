@@ -120,7 +120,8 @@ def report(results: list[dict], options) -> int:
     limit = results[-1]["slab"]
 
     def shown(result: dict, key: str) -> str:
-        return f"{1000 * (result[key] - limit):+.3f}" if key in result else ""
+        # the sum with zero drops the sign of a rounded zero, which rounding of energies decides
+        return f"{round(1000 * (result[key] - limit), 3) + 0.0:+.3f}" if key in result else ""
 
     rows = [
         [

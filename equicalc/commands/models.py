@@ -52,6 +52,9 @@ def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:
             lines.append(("eps_inf", f"{charges['epsilon_inf']:.3f} (screening of the response)"))
     else:
         lines.append(("charges", "none (short-ranged model)"))
+    if dispersion := metadata.get("dispersion"):
+        settings = f"{dispersion['functional']}, damping {dispersion['damping']}"
+        lines.append(("dispersion", f"D3 ({settings}), added to the network"))
     lines += [
         ("level of theory", metadata.get("level_of_theory") or "not stated"),
         ("training data", training.get("data") or "not stated"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.conftest import equicalc, fails
+from tests.conftest import export_tiny
 
 
 def test_info_prints_what_the_file_says(tiny_model, capsys):
@@ -14,6 +15,12 @@ def test_info_prints_what_the_file_says(tiny_model, capsys):
     assert "K Cl" in text
     assert "predicted; K " in text
     assert "Gaussian widths" in text
+
+
+def test_info_names_the_dispersion_that_is_added(tmp_path, capsys):
+    d3 = {"functional": "pbe", "damping": "bj"}
+    assert equicalc("info", export_tiny(tmp_path / "d3.pt", "fixed", dispersion=d3)) == 0
+    assert "D3 (pbe, damping bj)" in capsys.readouterr().out
 
 
 def test_info_as_json_holds_all_metadata(tiny_model, capsys):
