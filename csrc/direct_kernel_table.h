@@ -3,6 +3,7 @@
 #pragma once
 
 #include "direct_edge_loops.h"
+#include "direct_fixed_loops.h"
 #include "direct_full_loops.h"
 #include "direct_node_loops.h"
 #include "direct_scalar_loops.h"
@@ -18,6 +19,8 @@ Kernels<T> make() {
             &species_sum<T>,
             &species_sum_gradient<T>,
             &couple<T>,
+            &couple_fixed<T>,
+            &couple_fixed_gradient<T>,
             &weigh_rows<T>,
             &scalar_messages<T>,
             &scalar_messages_gradient<T>,

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "direct_fixed_couplings.h"
+
 namespace equicalc::direct {
 
 template <typename T>
@@ -150,6 +152,15 @@ struct Kernels {
     // Weights of one are a null pointer. Components that have no row are left as they are.
     void (*couple)(const Terms<T> &, int64_t channels, const T *weight, Features<const T> left,
                    Features<const T> right, Features<T> out, bool add);
+    // The same of up to nine components by constant tables; a square takes both factors from the
+    // left. Weights [n_paths, channels].
+    void (*couple_fixed)(FixedCoupling, int64_t channels, const T *weight, Features<const T> left,
+                         Features<const T> right, Features<T> out);
+    // Added to gradients by both factors, of a square to that by the left one.
+    void (*couple_fixed_gradient)(FixedCoupling, int64_t channels, const T *weight,
+                                  Features<const T> grad, Features<const T> left,
+                                  Features<const T> right, Features<T> by_left,
+                                  Features<T> by_right);
     // rows[row, c] = grad[target, c] weight[path, c]
     void (*weigh_rows)(const Terms<T> &, int64_t channels, const T *weight, Features<const T> grad,
                        T *rows);

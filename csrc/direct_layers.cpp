@@ -49,10 +49,15 @@ void Powers<T>::fill(int64_t n_atoms, const int64_t *species, bool with_highest,
         T *a = powers + atom * size();
         for (int64_t k = 0; k < n_products; ++k) {
             const PackedCoupling<T> &coupling = couplings_[k];
-            kernels<T>().couple(coupling.values.view(), channels_,
-                                coupling.weight.data() + species[atom] * coupling.n_weights,
-                                {a + k * channels_, width()}, {a, width()},
-                                {a + (k + 1) * channels_, width()}, false);
+            const T *weight = coupling.weight.data() + species[atom] * coupling.n_weights;
+            const Features<const T> power{a + k * channels_, width()}, first{a, width()};
+            const Features<T> next{a + (k + 1) * channels_, width()};
+            if (coupling.fixed != FixedCoupling::none) {
+                kernels<T>().couple_fixed(coupling.fixed, channels_, weight, power, first, next);
+            } else {
+                kernels<T>().couple(coupling.values.view(), channels_, weight, power, first, next,
+                                    false);
+            }
         }
     }
 }
@@ -76,15 +81,23 @@ void Powers<T>::differentiate(int64_t n_atoms, const int64_t *species, const T *
         T *by_a = by_powers + atom * size();
         for (int64_t k = order() - 2; k >= 0; --k) {
             const PackedCoupling<T> &coupling = couplings_[k];
+            const T *weight = coupling.weight.data() + species[atom] * coupling.n_weights;
+            const Features<const T> grad{by_a + (k + 1) * channels_, width()};
+            const Features<const T> power{a + k * channels_, width()}, first{a, width()};
+            const Features<T> by_power{by_a + k * channels_, width()}, by_first{by_a, width()};
+            if (coupling.fixed != FixedCoupling::none) {
+                kernels<T>().couple_fixed_gradient(coupling.fixed, channels_, weight, grad, power,
+                                                   first, by_power, by_first);
+                continue;
+            }
             const int64_t n_rows = int64_t(coupling.values.target.size());
             T *weighted = scratch.weighted.ensure(n_rows * channels_);
-            kernels<T>().weigh_rows(coupling.values.view(), channels_,
-                                    coupling.weight.data() + species[atom] * coupling.n_weights,
-                                    {by_a + (k + 1) * channels_, width()}, weighted);
-            kernels<T>().couple(coupling.by_left.view(), channels_, nullptr, {weighted, channels_},
-                                {a, width()}, {by_a + k * channels_, width()}, true);
-            kernels<T>().couple(coupling.by_right.view(), channels_, nullptr, {weighted, channels_},
-                                {a + k * channels_, width()}, {by_a, width()}, true);
+            const Features<const T> rows{weighted, channels_};
+            kernels<T>().weigh_rows(coupling.values.view(), channels_, weight, grad, weighted);
+            kernels<T>().couple(coupling.by_left.view(), channels_, nullptr, rows, first, by_power,
+                                true);
+            kernels<T>().couple(coupling.by_right.view(), channels_, nullptr, rows, power, by_first,
+                                true);
         }
     }
 }

@@ -105,6 +105,31 @@ std::vector<int64_t> rows_by_target(const Tensor &rows, int64_t end) {
     return {order.data_ptr<int64_t>(), order.data_ptr<int64_t>() + count};
 }
 
+// Whether a coupling is that of a constant table, to rounding.
+template <typename T, typename Table>
+bool is_fixed(const Table &table, const PackedTerms<T> &terms, const std::vector<double> &exact) {
+    if (terms.target.size() != Table::n_rows || terms.left.size() != Table::n_terms) {
+        return false;
+    }
+    for (int t = 0; t < Table::n_terms; ++t) {
+        const auto &[row, left, right, factor] = table.terms[t];
+        const auto &[target, path] = table.rows[row];
+        if (terms.target[row] != target || terms.path[row] != path || terms.start[row] > t ||
+            terms.start[row + 1] <= t || terms.left[t] != left || terms.right[t] != right ||
+            std::abs(exact[t] * std::sqrt(table.squares[path]) - factor) > 1e-12) {
+            return false;
+        }
+    }
+    return true;
+}
+
+template <typename Table>
+Tensor norms(const Table &table) {
+    return torch::tensor(at::ArrayRef<double>(table.squares, Table::n_paths), torch::kFloat64)
+        .rsqrt()
+        .view({1, -1, 1});
+}
+
 }  // namespace
 
 template <typename T>
@@ -118,6 +143,7 @@ PackedCoupling<T>::PackedCoupling(const Parts &parts, const std::string &path, i
     // target -> (row, component of the other factor) -> coefficient
     typedef std::map<std::pair<int32_t, int32_t>, double> Entries;
     std::vector<Entries> to_left(n_components), to_right(n_components);
+    std::vector<double> exact;
     values.start.push_back(0);
     for (const int64_t k : rows_by_target(rows, (up_to_degree + 1) * (up_to_degree + 1))) {
         const auto number = int32_t(values.target.size());
@@ -126,6 +152,7 @@ PackedCoupling<T>::PackedCoupling(const Parts &parts, const std::string &path, i
             values.left.push_back(left);
             values.right.push_back(right);
             values.coefficient.push_back(T(factor[t]));
+            exact.push_back(factor[t]);
             to_left[left][{number, right}] += factor[t];
             (symmetric ? to_left : to_right)[right][{number, left}] += factor[t];
         }
@@ -148,7 +175,14 @@ PackedCoupling<T>::PackedCoupling(const Parts &parts, const std::string &path, i
     };
     fill(to_left, by_left);
     fill(to_right, by_right);
-    const Tensor all = pad_last(parts.tensor(path + ".weight"), padded<T>(parts.channels));
+    Tensor all = pad_last(parts.tensor(path + ".weight"), padded<T>(parts.channels));
+    if (symmetric && is_fixed(kSquare, values, exact)) {
+        fixed = FixedCoupling::square;
+        all = all * norms(kSquare);
+    } else if (!symmetric && is_fixed(kProduct, values, exact)) {
+        fixed = FixedCoupling::product;
+        all = all * norms(kProduct);
+    }
     n_weights = all.size(1) * all.size(2);
     weight = values_of<T>(all);
 }

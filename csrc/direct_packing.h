@@ -74,6 +74,9 @@ struct PackedTerms {
 template <typename T>
 struct PackedCoupling {
     PackedTerms<T> values, by_left, by_right;
+    // One of the constant tables, with what they divide paths by in the weights; then nothing else
+    // is used.
+    FixedCoupling fixed = FixedCoupling::none;
     std::vector<T> weight;  // [n_species, n_paths, channels padded]
     int64_t n_weights = 0;  // of one species
 
