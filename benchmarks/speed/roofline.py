@@ -35,10 +35,16 @@ def multiply_adds(network: EquiNetwork, edges_per_atom: float) -> float:
     # gradients take as much again, and the first features are made a second time
     matrices = 3 * to_features + 2 * (to_messages + to_scalars + readout)
 
-    terms = [len(coupling.coefficients) for coupling in network.first.product.couplings]
-    # a term is a product and a multiply-add; backward there are two for each, and all products
-    # but the last are made a second time
-    couplings = 1.5 * channels * (3 * sum(terms) + sum(terms[:-1]))
+    products = network.first.product.couplings
+    terms = [len(coupling.coefficients) for coupling in products]
+    rows = [coupling.rows.shape[1] - 1 for coupling in products]
+    # Backward there are two terms for each, and all products but the last are made a second time.
+    # A term is a product and a multiply-add; by constant tables most are a multiply-add alone, and
+    # rows take their weights by one more.
+    if config.l_max == 2 and config.parity:
+        couplings = channels * (3 * sum(terms) + sum(terms[:-1]) + 2 * sum(rows) + sum(rows[:-1]))
+    else:
+        couplings = 1.5 * channels * (3 * sum(terms) + sum(terms[:-1]))
 
     weights = degrees * n_radial
     forward = weights + components + degrees
