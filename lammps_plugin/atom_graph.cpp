@@ -25,7 +25,9 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
     const int n_atoms = atom->nlocal + atom->nghost;
     row_of_atom_.assign(n_atoms, -1);
     owners_.assign(n_atoms, Owner{});
+    n_own_ = atom->nlocal;
     types_.assign(atom->type, atom->type + n_atoms);
+    tags_.assign(atom->tag, atom->tag + (atom->tag_enable != 0 ? n_atoms : 0));
     atom_of_row_.clear();
     for (int k = 0; k < list.inum; ++k) {
         const int i = list.ilist[k];
@@ -39,6 +41,12 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
     n_local_ = static_cast<int64_t>(atom_of_row_.size());
     n_receivers_ = n_rows_ = n_local_;
     has_ghost_rows_ = false;
+}
+
+bool AtomGraph::atoms_changed() const {
+    const auto n_before = static_cast<int>(types_.size());
+    return n_own_ != atom->nlocal || n_before != atom->nlocal + atom->nghost ||
+           !std::equal(tags_.begin(), tags_.end(), atom->tag);
 }
 
 bool AtomGraph::types_changed() const {

@@ -8,6 +8,7 @@
 #include "equicalc.h"
 #include "units.h"
 
+#include "lmptype.h"
 #include "pointers.h"
 
 #include <cmath>
@@ -42,8 +43,11 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     // this rank. The list must have the neighbours of ghosts, and the ghosts must reach that far.
     void add_ghosts(const LAMMPS_NS::NeighList &list, int depth);
 
-    // Whether an atom's type is another than when rows were given: fixes that exchange types keep
-    // the neighbour list.
+    // Whether there are other atoms or ghosts than when rows were given. Then the neighbour list is
+    // of no use.
+    bool atoms_changed() const;
+    // Whether an atom's type is another than then: fixes that exchange types keep the neighbour
+    // list.
     bool types_changed() const;
 
     // Throws where the position of an atom of this rank is not a number.
@@ -94,8 +98,11 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     int64_t n_receivers_ = 0, n_rows_ = 0;
     bool has_ghost_rows_ = false;
     std::vector<int> atom_of_row_, row_of_atom_;
-    std::vector<int> types_;     // of local and ghost atoms when rows were given
-    std::vector<Owner> owners_;  // of local and ghost atoms
+    // Of local and ghost atoms when rows were given.
+    int n_own_ = 0;
+    std::vector<int> types_;
+    std::vector<LAMMPS_NS::tagint> tags_;
+    std::vector<Owner> owners_;
     torch::Tensor species_;
     Edges edges_;
 };

@@ -44,13 +44,6 @@ bool Halo::travels(int ghost) const {
     return row >= graph_.n_local() && graph_.atom_of_row()[row] == ghost;
 }
 
-const std::vector<int> &Halo::travellers(const int *list) const {
-    const auto found = travellers_.find(list);
-    TORCH_CHECK(found != travellers_.end(),
-                "LAMMPS sends other atoms than it had when the neighbour list was made");
-    return found->second;
-}
-
 void Halo::use(const torch::Tensor &rows) {
     TORCH_CHECK(rows.scalar_type() == torch::kFloat64 || rows.scalar_type() == torch::kFloat32,
                 "features must be float64 or float32 to cross ranks");
@@ -244,7 +237,7 @@ int Halo::pack_forward(int n, const int *list, double *buffer) {
         return 2 * n;
     }
     double *target = buffer;
-    for (const int atom : travellers(list)) {
+    for (const int atom : travellers_.at(list)) {
         target[rows_.doubles - 1] = 0.0;  // an odd number of floats leaves half a double unused
         read_row(graph_.row_of_atom()[atom], target);
         target += rows_.doubles;
@@ -288,7 +281,7 @@ void Halo::unpack_reverse(int n, const int *list, const double *buffer) {
         }
         return;
     }
-    for (const int atom : travellers(list)) {
+    for (const int atom : travellers_.at(list)) {
         add_to_row(graph_.row_of_atom()[atom], buffer);
         buffer += rows_.doubles;
     }

@@ -76,7 +76,6 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
     enum class Message { owners, travellers, rows };
 
     bool travels(int ghost) const;
-    const std::vector<int> &travellers(const int *list) const;
     void find_places();
     void use(const torch::Tensor &rows);
     void exchange(const torch::Tensor &rows, int64_t n_local, bool forward);
@@ -94,7 +93,8 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
     Message message_ = Message::rows;
     bool is_staging_ = false;
     Rows rows_;
-    // Atoms of each of LAMMPS' lists of atoms to send whose rows travel.
+    // Atoms of each of LAMMPS' lists of atoms to send whose rows travel. The lists stay while atoms
+    // and ghosts do, which the pair style looks after.
     std::unordered_map<const int *, std::vector<int>> travellers_;
     // Of a staged exchange: the rows of those atoms that are this rank's own, and the place of
     // every row in the stage: first those, then the halo.

@@ -243,12 +243,8 @@ int PairEquicalc::depth() const {
 }
 
 void PairEquicalc::renumber_atoms_if_rebuilt() {
-    int stale = neighbor->ago == 0 || neighbor->lastcall != numbered_at_ ? 1 : 0;
-    if (stale == 0) {  // the same for all ranks so far
-        stale = graph_->types_changed() ? 1 : 0;
-        MPI_Allreduce(MPI_IN_PLACE, &stale, 1, MPI_INT, MPI_MAX, world);
-    }
-    if (stale == 0) {
+    const bool is_new = neighbor->ago == 0 || neighbor->lastcall != listed_at_;
+    if (!is_new && !atoms_need_rows()) {
         return;
     }
     graph_->number_local_atoms(*list);
@@ -266,7 +262,22 @@ void PairEquicalc::renumber_atoms_if_rebuilt() {
     if (steps_ && comm->nprocs == 1 && !options_.extended_ghosts) {
         steps_->set_pairs(device_graph_->pairs());
     }
-    numbered_at_ = neighbor->lastcall;
+    listed_at_ = neighbor->lastcall;
+    has_rows_ = true;
+}
+
+// Where the neighbour list is that of the last step; collective.
+bool PairEquicalc::atoms_need_rows() {
+    constexpr int kTypes = 1, kAtoms = 2;
+    int change = graph_->atoms_changed() ? kAtoms : graph_->types_changed() ? kTypes : 0;
+    MPI_Allreduce(MPI_IN_PLACE, &change, 1, MPI_INT, MPI_MAX, world);
+    if (change == kAtoms) {
+        error->all(FLERR,
+                   "pair_style equicalc: ranks have other atoms or ghosts than when the neighbour "
+                   "list was made, as after write_data, balance or delete_atoms. Type 'run' "
+                   "without 'pre no' after such commands");
+    }
+    return change == kTypes || !has_rows_;
 }
 
 equicalc::EdgeForces PairEquicalc::sums_over_edges(const equicalc::Graph &graph,

@@ -138,6 +138,7 @@ class PairEquicalc : public Pair {
     void divide_by_members();
     torch::Tensor weights_of_own_rows(const torch::Tensor &values) const;
     void renumber_atoms_if_rebuilt();
+    bool atoms_need_rows();
     // Whether one call takes this step from positions to forces on the device.
     bool is_step_of_device() const;
     equicalc::Graph evaluate_on_device();
@@ -173,7 +174,8 @@ class PairEquicalc : public Pair {
     equicalc_lammps::StyleOptions options_;
     equicalc_lammps::Units units_;
     std::array<double, 3> field_in_volt() const;
-    bigint numbered_at_ = -1;  // step of the neighbour list the graph's rows belong to
+    bigint listed_at_ = -1;  // step of the neighbour list the graph's rows belong to
+    bool has_rows_ = false;  // since the last init
 
     std::vector<Member> members_;
     std::unique_ptr<equicalc_lammps::Committee> committee_;

@@ -79,7 +79,7 @@ void PairEquicalc::init_style() {
         const double reach = depth() * units_.length * info().cutoff + neighbor->skin;
         comm->cutghostuser = std::max(comm->cutghostuser, reach);
     }
-    numbered_at_ = -1;
+    has_rows_ = false;
     contacts_->begin_run();
     if (!coulomb_) {
         return;
