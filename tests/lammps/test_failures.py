@@ -119,7 +119,7 @@ def test_atoms_that_collide_are_reported_or_bounce(bench, tiny_model):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("command", ["write_data again.data", "delete_atoms group last"])
-def test_list_of_atoms_that_have_moved_to_other_places_is_refused(bench, tiny_model, command, ranks):
+def test_list_of_atoms_that_are_elsewhere_now_is_refused(bench, tiny_model, command, ranks):
     """Commands between runs sort atoms anew; `pre no` keeps the list of the places before."""
     body = (
         "group last id 16\nvelocity all create 300 7\nvelocity all set 200 130 -150 sum yes\n"
