@@ -8,14 +8,13 @@
 #include "device_mesh.h"
 #include "mesh.h"
 #include "mesh_filter.h"
+#include "mesh_transforms.h"
 #include "waves.h"
 
 namespace equicalc {
 namespace {
 
 using torch::Tensor;
-
-constexpr int64_t kInPlane[] = {1, 2};
 
 // First of the `n` planes or rows of a rank.
 int first_of(int rank, int ranks, int n) {
@@ -30,17 +29,19 @@ template <class Real>
 class HostMesh : public MeshSolver {
   public:
     HostMesh(const MeshOptions &options, MeshRanks &ranks)
-        : options_(options), ranks_(ranks), sums_{mesh_options(options)} {
-        constexpr auto real = c10::CppTypeToScalarType<Real>::value;
+        : options_(options),
+          ranks_(ranks),
+          share_(share_of(ranks.rank())),
+          sums_{mesh_options(options)},
+          transforms_(options.points, n_planes(share_), n_rows(share_), options.threads) {
         const auto [nx, ny, nz] = options.points;
-        share_ = share_of(ranks.rank());
         const int planes = n_planes(share_), rows = n_rows(share_), half = nz / 2 + 1;
-        density_ = torch::zeros({planes, ny, nz}, real);
-        spectrum_ = torch::zeros({nx, rows, half}, c10::toComplexType(real));
-        parts_ = spectrum_;
+        const auto count = [](int a, int b, int c) { return static_cast<std::size_t>(a) * b * c; };
+        density_.resize(count(planes, ny, nz));
+        spectrum_.resize(count(nx, rows, half));
         if (ranks.size() > 1) {
-            parts_ = torch::zeros({planes, ny, half}, c10::toComplexType(real));
-            packed_ = torch::zeros_like(parts_);
+            own_parts_.resize(count(planes, ny, half));
+            packed_.resize(own_parts_.size());
             for (int rank = 0; rank < ranks.size(); ++rank) {
                 const MeshShare other = share_of(rank);
                 of_planes_.push_back(2 * planes * n_rows(other) * half);
@@ -50,19 +51,20 @@ class HostMesh : public MeshSolver {
     }
 
     const CoulombSum &solve(const double *cell, const MeshCharges &atoms) override {
-        const c10::InferenceMode guard;
         ranks_.run([&] {
             set_cell(cell);
             mesh_->set_charges({atoms.n, atoms.charges, atoms.positions, nullptr});
-            mesh_->spread(density_.template data_ptr<Real>());
+            mesh_->spread(density_.data());
             transform_planes();
         });
         exchange(packed_, of_planes_, spectrum_, of_rows_);
         ranks_.run([&] {
-            transform_rows();
-            keep_spectrum(atoms.atom_virials);
-            mesh_->begin_convolve(complex(spectrum_));
-            transform_rows_back();
+            transforms_.rows_forward(spectrum_.data());
+            if (atoms.atom_virials) {
+                kept_ = spectrum_;
+            }
+            mesh_->begin_convolve(spectrum_.data());
+            transforms_.rows_backward(spectrum_.data());
         });
         ranks_.sum(mesh_->sums());
         exchange(spectrum_, of_rows_, packed_, of_planes_);
@@ -70,7 +72,7 @@ class HostMesh : public MeshSolver {
             mesh_->end_convolve();
             transform_planes_back();
             found_.resize(4 * atoms.n);
-            mesh_->begin_gather(density_.template data_ptr<Real>(), found_.data());
+            mesh_->begin_gather(density_.data(), found_.data());
         });
         ranks_.sum_for_owners(found_, 4);
         ranks_.run([&] {
@@ -85,16 +87,17 @@ class HostMesh : public MeshSolver {
 
     std::size_t memory_bytes() const override {
         // the filter has as much as the spectrum
-        return density_.nbytes() + 2 * spectrum_.nbytes() + bytes(kept_) + 2 * bytes(packed_) +
-               (mesh_ ? mesh_->memory_bytes() : 0) + found_.capacity() * sizeof(double);
+        return bytes(density_) + 2 * bytes(spectrum_) + bytes(kept_) + bytes(own_parts_) +
+               bytes(packed_) + bytes(found_) + transforms_.memory_bytes() +
+               (mesh_ ? mesh_->memory_bytes() : 0);
     }
 
   private:
-    static std::size_t bytes(const Tensor &tensor) {
-        return tensor.defined() ? tensor.nbytes() : 0;
-    }
-    static std::complex<Real> *complex(const Tensor &spectrum) {
-        return reinterpret_cast<std::complex<Real> *>(spectrum.data_ptr<c10::complex<Real>>());
+    using Spectrum = std::vector<std::complex<Real>>;
+
+    template <class Number>
+    static std::size_t bytes(const std::vector<Number> &numbers) {
+        return sizeof(Number) * numbers.capacity();
     }
     static int n_planes(const MeshShare &share) { return share.planes[1] - share.planes[0]; }
     static int n_rows(const MeshShare &share) { return share.rows[1] - share.rows[0]; }
@@ -110,30 +113,18 @@ class HostMesh : public MeshSolver {
         return found_.data() + (ranks_.size() > 1 ? 0 : width * atoms.first);
     }
 
+    // Spectra of the planes of this rank; alone it has all rows in its planes.
+    Spectrum &parts() { return ranks_.size() > 1 ? own_parts_ : spectrum_; }
+
     void transform_planes() {
-        if (n_planes(share_) > 0) {
-            at::fft_rfftn_out(parts_, density_, std::nullopt, kInPlane);
-        }
+        transforms_.planes_forward(density_.data(), parts().data());
         copy_parts(
             [](auto *part, auto *packed, std::size_t n) { std::copy(part, part + n, packed); });
     }
     void transform_planes_back() {
         copy_parts(
             [](auto *part, auto *packed, std::size_t n) { std::copy(packed, packed + n, part); });
-        if (n_planes(share_) > 0) {
-            const int64_t points[] = {options_.points[1], options_.points[2]};
-            at::fft_irfftn_out(density_, parts_, at::IntArrayRef(points), kInPlane, "forward");
-        }
-    }
-    void transform_rows() {
-        if (n_rows(share_) > 0) {
-            spectrum_.copy_(at::fft_fft(spectrum_, std::nullopt, 0));
-        }
-    }
-    void transform_rows_back() {
-        if (n_rows(share_) > 0) {
-            spectrum_.copy_(at::fft_ifft(spectrum_, std::nullopt, 0, "forward"));
-        }
+        transforms_.planes_backward(parts().data(), density_.data());
     }
 
     // Calls copy(part, packed, n) for n numbers of each plane that belong to one rank: in
@@ -144,31 +135,21 @@ class HostMesh : public MeshSolver {
             return;
         }
         const int ny = options_.points[1], half = options_.points[2] / 2 + 1;
-        std::complex<Real> *packed = complex(packed_);
+        std::complex<Real> *packed = packed_.data();
         for (int rank = 0; rank < ranks_.size(); ++rank) {
             const MeshShare other = share_of(rank);
             const std::size_t n = static_cast<std::size_t>(n_rows(other)) * half;
             for (int x = 0; x < n_planes(share_); ++x, packed += n) {
                 const std::size_t row = static_cast<std::size_t>(x) * ny + other.rows[0];
-                copy(complex(parts_) + row * half, packed, n);
+                copy(own_parts_.data() + row * half, packed, n);
             }
         }
     }
 
-    void exchange(const Tensor &send, const std::vector<int> &n_sent, const Tensor &receive,
+    void exchange(const Spectrum &send, const std::vector<int> &n_sent, Spectrum &receive,
                   const std::vector<int> &n_received) {
         if (ranks_.size() > 1) {
-            ranks_.exchange(send.data_ptr(), n_sent, receive.data_ptr(), n_received,
-                            options_.single);
-        }
-    }
-
-    void keep_spectrum(bool wanted) {
-        if (wanted) {
-            if (!kept_.defined()) {
-                kept_ = torch::empty_like(spectrum_);
-            }
-            kept_.copy_(spectrum_);
+            ranks_.exchange(send.data(), n_sent, receive.data(), n_received, options_.single);
         }
     }
 
@@ -176,14 +157,14 @@ class HostMesh : public MeshSolver {
         for (std::size_t axes = 0; axes < kVirialAxes.size(); ++axes) {
             const auto [a, b] = kVirialAxes[axes];
             ranks_.run([&] {
-                mesh_->stress_spectrum(complex(kept_), a, b, complex(spectrum_));
-                transform_rows_back();
+                mesh_->stress_spectrum(kept_.data(), a, b, spectrum_.data());
+                transforms_.rows_backward(spectrum_.data());
             });
             exchange(spectrum_, of_rows_, packed_, of_planes_);
             ranks_.run([&] {
                 transform_planes_back();
                 found_.resize(6 * atoms.n);
-                mesh_->gather_virials(density_.template data_ptr<Real>(), axes, found_.data());
+                mesh_->gather_virials(density_.data(), axes, found_.data());
             });
         }
         ranks_.sum_for_owners(found_, 6);
@@ -214,10 +195,12 @@ class HostMesh : public MeshSolver {
     MeshShare share_;
     CoulombOptions sums_;
     std::unique_ptr<CoulombMesh<Real>> mesh_;
+    MeshTransforms<Real> transforms_;
     std::array<double, 9> cell_{};
-    Tensor density_, parts_, packed_;       // planes; parts_ and packed_ on several ranks
-    Tensor spectrum_;                       // rows
-    Tensor kept_;                           // likewise, of the charges, for virials of atoms
+    std::vector<Real> density_;             // planes
+    Spectrum own_parts_, packed_;           // planes, on several ranks
+    Spectrum spectrum_;                     // rows
+    Spectrum kept_;                         // likewise, of the charges, for virials of atoms
     std::vector<int> of_planes_, of_rows_;  // numbers that belong to each rank in one's own part
     std::vector<double> found_;
     CoulombSum result_;

@@ -19,11 +19,11 @@ def rms(values):
     return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
 
 
-def expected_of(system, single=False):
+def expected_of(system, points=POINTS):
     waves = _core.mesh_wave_accuracy(ACCURACY)
     sigmas = np.full(len(system.charges), SIGMA)
     atoms = system.charges, system.positions, sigmas
-    return mesh.mesh_sum(*atoms, system.cell, POINTS, ORDER, waves, single)
+    return mesh.mesh_sum(*atoms, system.cell, points, ORDER, waves)
 
 
 def assert_same(found, expected, tolerance=ROUNDING):
@@ -40,6 +40,16 @@ def test_sum_is_that_of_the_mesh_of_ase(random_system, device, single, total_cha
     solver = _core.MeshSolver(SIGMA, POINTS, ORDER, ACCURACY, single, device)
     found = solver.solve(system.charges, system.positions, system.cell)
     assert_same(found, expected_of(system), SINGLE if single else ROUNDING)
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
+@pytest.mark.parametrize("points", [(7, 11, 13), (8, 27, 25), (34, 6, 21), (6, 19, 32)])
+def test_any_numbers_of_points_are_transformed(random_system, points, single):
+    """Products of every radix, primes beyond them, odd and even; lines that fill no register."""
+    system = random_system(30, seed=9)
+    solver = _core.MeshSolver(SIGMA, points, ORDER, ACCURACY, single)
+    found = solver.solve(system.charges, system.positions, system.cell)
+    assert_same(found, expected_of(system, points), SINGLE if single else ROUNDING)
 
 
 @pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])

@@ -26,12 +26,15 @@ def counter(tmp_path_factory):
         pytest.skip("there is no C compiler to build the counter of allocations with")
     library = tmp_path_factory.mktemp("counter") / "allocations.so"
     source = Path(__file__).parent / "allocations.c"
-    subprocess.run(["cc", "-O1", "-shared", "-fPIC", source, "-o", library], check=True)
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", source, "-o", library, "-ldl"], check=True)
     return library
 
 
 def allocations(bench, counter, deck, ranks, least):
-    """How often any rank asked for `least` bytes or more at once, in a whole run of a deck."""
+    """How often any rank asked for `least` bytes or more at once, in a whole run of a deck.
+
+    Not counted is what MPI asks for, which keeps messages that come before they are waited for.
+    """
     folder = bench.directory / "counts"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -78,11 +81,8 @@ def test_steps_allocate_nothing_of_the_size_of_their_data(
             "read_data", f"processors 1 1 {ranks}\nread_data"
         )
         counts.append(allocations(bench, counter, deck, ranks, least))
-    # transforms of torch take seven parts of a mesh each time, MPI four buffers to gather charges,
-    # exchange parts and add up
-    each = 0 if "own" not in model else 7 if ranks == 1 else 2 * 11
-    # a buffer may have to grow or not, and other messages of MPI be large; once a step would be 18
-    assert counts[1] - counts[0] <= 18 * each + 2
+    # a buffer may have to grow or not; once a step would be 18
+    assert counts[1] - counts[0] <= 2
 
 
 # ---- no memory left ---------------------------------------------------------------------------
