@@ -1,6 +1,7 @@
 """The decks of examples/, as LAMMPS runs them."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,3 +58,16 @@ def test_half_of_the_cell_is_molten_when_constant_enthalpy_begins(tmp_path, monk
     assert 0.3 < crystalline.mean() < 0.7
     # one crystal and one melt: two boundaries around the periodic cell
     assert np.count_nonzero(crystalline != np.roll(crystalline, 1)) == 2
+
+
+def test_integrals_longer_than_half_of_a_run_are_refused():
+    """Before anything runs."""
+    script = EXAMPLES / "07_thermal_conductivity.py"
+    words = ["--steps", "500", "--longest", "0.6"]  # of 2 fs
+    found = subprocess.run(
+        [sys.executable, script, *words], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    for expected in ("runs of 1 ps", "up to 0.5 ps", "found --longest 0.6", "type --longest 0.5"):
+        assert expected in found.stderr, found.stderr
+    assert not found.stdout
