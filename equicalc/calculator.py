@@ -290,6 +290,11 @@ class EquiCalculator(Calculator):
             self._add_dispersion(self.results, self._dispersion(self.atoms))
 
     @property
+    def has_charges(self) -> bool:
+        """Whether the model has charges, and a total charge has a meaning."""
+        return bool(self._info.has_charges)
+
+    @property
     def has_response(self) -> bool:
         """Whether the model has polarisation and Born charges in crystals."""
         return self._charge_model.has_born_charges([True] * 3)

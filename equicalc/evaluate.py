@@ -253,8 +253,9 @@ def _calculate(calculator: Any, structure: Structure) -> dict[str, Any]:
         positions=structure.positions,
         cell=structure.cell,
         pbc=structure.pbc,
-        info={"charge": structure.total_charge},
     )
+    if getattr(calculator, "has_charges", True):  # a model without them cannot tell ions apart
+        atoms.info["charge"] = structure.total_charge
     available = calculator.implemented_properties
     wanted = ["energy", "forces"]
     if structure.stress is not None and "stress" in available and structure.pbc.all():

@@ -7,6 +7,7 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from equicalc import EquiCalculator
 from equicalc.data import from_atoms
 from equicalc.errors import DataError
 from equicalc.evaluate import compare, evaluate
@@ -63,6 +64,17 @@ def test_quantities_without_labels_have_no_key(frames):
     assert not any(key.startswith("charge") for key in metrics)
     frames[0].calc.results.pop("energy")
     assert "energy_rmse_meV_per_atom" not in evaluate(LennardJones(**PAIR), frames[:1])
+
+
+def test_models_without_charges_are_compared_on_ions_too(frames, tiny_model_without_charges):
+    """As when they were trained on them; front ends refuse a total charge that changes nothing."""
+    for frame in frames:
+        frame.symbols = ["K" if k % 2 else "Cl" for k in range(len(frame))]
+    calculator = EquiCalculator(tiny_model_without_charges)
+    neutral = evaluate(calculator, from_atoms(frames))
+    for frame in frames:
+        frame.info["charge"] = 1.0
+    assert evaluate(calculator, from_atoms(frames)) == neutral
 
 
 def test_a_file_and_structures_give_the_same(frames, tmp_path):

@@ -16,9 +16,13 @@ def salt():
     return atoms
 
 
+@pytest.mark.parametrize("charge", [0.0, 1.0])
 @pytest.mark.parametrize("charge_model", ["predicted", "none"])
-def test_deviations_are_those_of_rounding(tmp_path, charge_model):
-    found = export_checked(tiny_network(charge_model), tmp_path / "m.pt", [salt()])
+def test_deviations_are_those_of_rounding(tmp_path, charge_model, charge):
+    atoms = salt()
+    atoms.info["charge"] = charge
+    found = export_checked(tiny_network(charge_model), tmp_path / "m.pt", [atoms])
+    assert atoms.info["charge"] == charge
     # Coulomb sums are compared to the accuracy of the reference
     assert found["float64"].energy < 1e-10
     assert found["float64"].forces < 1e-10
