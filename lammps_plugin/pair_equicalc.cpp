@@ -273,9 +273,9 @@ bool PairEquicalc::atoms_need_rows() {
     MPI_Allreduce(MPI_IN_PLACE, &change, 1, MPI_INT, MPI_MAX, world);
     if (change == kAtoms) {
         error->all(FLERR,
-                   "pair_style equicalc: ranks have other atoms or ghosts than when the neighbour "
-                   "list was made, as after write_data, balance or delete_atoms. Type 'run' "
-                   "without 'pre no' after such commands");
+                   "pair_style equicalc: the neighbour list belongs to other atoms and ghosts, or "
+                   "to another model, after commands such as write_data, balance, delete_atoms and "
+                   "pair_coeff. Type 'run' without 'pre no' after them");
     }
     return change == kTypes || !has_rows_;
 }

@@ -118,17 +118,19 @@ def test_atoms_that_collide_are_reported_or_bounce(bench, tiny_model):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("command", ["write_data again.data", "delete_atoms group last"])
-def test_list_of_atoms_that_are_elsewhere_now_is_refused(bench, tiny_model, command, ranks):
+@pytest.mark.parametrize(
+    "command", ["write_data again.data", "delete_atoms group last", "pair_coeff * * MODEL K Cl"]
+)
+def test_list_of_other_atoms_or_another_model_is_refused(bench, tiny_model, command, ranks):
     """Commands between runs sort atoms anew; `pre no` keeps the list of the places before."""
     body = (
         "group last id 16\nvelocity all create 300 7\nvelocity all set 200 130 -150 sum yes\n"
         "neigh_modify delay 100 check no\nfix 1 all nve\ntimestep 0.00025\n"
         f"run 12\n{command}\nrun 12 pre no\n"
-    )
+    ).replace("MODEL", str(tiny_model))
     deck = bench.deck(tiny_model, body, kspace=MESH)
     text = message(bench, deck, bench.salt((2, 1, 1)), ranks)
-    assert_says(text, "ERROR", "other atoms or ghosts", "Type 'run' without 'pre no'")
+    assert_says(text, "ERROR", "belongs to other atoms", "Type 'run' without 'pre no'")
 
 
 # ---- contacts ---------------------------------------------------------------------------------
