@@ -150,8 +150,10 @@ void NetworkOf<T>::backward_of_first(int64_t begin, int64_t end, const WeightRow
     }
     first_->backward(edges_, begin, end, rows_back(0, begin), by_vectors,
                      n_layers_ > 1 || transfer_, scratch);
-    if (!weights.without_energies()) {
-        add_repulsion_gradient(edges_.of_receivers(begin, end), weights, by_vectors);
+    for (int64_t i = begin; i < end && !weights.without_energies(); ++i) {
+        if (repelled_.data()[i]) {
+            add_repulsion_gradient(edges_.of_receivers(i, i + 1), weights, by_vectors);
+        }
     }
 }
 

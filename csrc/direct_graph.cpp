@@ -1,5 +1,7 @@
 #include "direct_graph.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -73,18 +75,36 @@ void EdgeIndex::order_by_sender() {
     if (ordered_by_sender_) {
         return;
     }
-    sender_start_.assign(n_total_ + 1, 0);
-    for (int64_t e = 0; e < n_edges(); ++e) {
-        ++sender_start_[senders_[e] + 1];
-    }
+    // Every thread counts the senders of a range of edges, and knows then where it puts them: the
+    // order is that of the edges, however many threads there are.
+    const int64_t n_ranges =
+        std::max<int64_t>(std::min<int64_t>(at::get_num_threads(), n_edges()), 1);
+    const auto for_ranges = [&](const auto &body) {
+        at::parallel_for(0, n_ranges, 1, [&](int64_t first, int64_t last) {
+            for (int64_t k = first; k < last; ++k) {
+                int32_t *places = next_.data() + k * n_total_;
+                for (int64_t e = k * n_edges() / n_ranges; e < (k + 1) * n_edges() / n_ranges;
+                     ++e) {
+                    body(static_cast<int32_t>(e), places[senders_[e]]);
+                }
+            }
+        });
+    };
+    next_.assign(n_ranges * n_total_, 0);
+    for_ranges([](int32_t, int32_t &count) { ++count; });
+    sender_start_.resize(n_total_ + 1);
+    int32_t place = 0;
     for (int64_t j = 0; j < n_total_; ++j) {
-        sender_start_[j + 1] += sender_start_[j];
+        sender_start_[j] = place;
+        for (int64_t k = 0; k < n_ranges; ++k) {
+            const int32_t count = next_[k * n_total_ + j];
+            next_[k * n_total_ + j] = place;
+            place += count;
+        }
     }
-    next_.assign(sender_start_.begin(), sender_start_.end() - 1);
+    sender_start_[n_total_] = place;
     int32_t *by_sender = by_sender_.ensure(n_edges());
-    for (int64_t e = 0; e < n_edges(); ++e) {
-        by_sender[next_[senders_[e]]++] = static_cast<int32_t>(e);
-    }
+    for_ranges([by_sender](int32_t edge, int32_t &to) { by_sender[to++] = edge; });
     ordered_by_sender_ = true;
 }
 

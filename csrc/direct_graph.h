@@ -39,7 +39,8 @@ class EdgeIndex {
     const int64_t *species_ = nullptr;
     int64_t n_local_ = 0, n_total_ = 0;
     bool ordered_by_sender_ = false;
-    std::vector<int64_t> start_, sender_start_, next_;
+    std::vector<int64_t> start_, sender_start_;
+    std::vector<int32_t> next_;
     Buffer<int32_t> by_sender_, copies_[2];
 };
 

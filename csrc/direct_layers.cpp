@@ -6,11 +6,24 @@ namespace equicalc::direct {
 
 using torch::Tensor;
 
+namespace {
+
+// Without the rows at the end that are padding, of which nothing comes.
+Tensor rows_used(const Tensor &matrix) {
+    int64_t count = matrix.size(0);
+    while (count > 1 && !matrix[count - 1].any().item<bool>()) {
+        --count;
+    }
+    return matrix.narrow(0, 0, count);
+}
+
+}  // namespace
+
 template <typename T>
 Mixing<T>::Mixing(const std::vector<Tensor> &matrices) {
     for (const Tensor &matrix : matrices) {
-        forward_.emplace_back(matrix);
-        backward_.emplace_back(matrix.t());
+        forward_.emplace_back(rows_used(matrix));
+        backward_.emplace_back(rows_used(matrix.t()));
     }
 }
 

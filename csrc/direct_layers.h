@@ -13,6 +13,7 @@ namespace equicalc::direct {
 
 // Atoms of a tile: rows of matrix products fill their registers for every degree.
 inline constexpr int64_t kTile = 12;
+inline constexpr int64_t kHalfTile = kTile / 2;
 
 // Working memory of one thread; see where each is used.
 template <typename T>

@@ -76,6 +76,7 @@ void NetworkOf<T>::prepare(const Graph &graph, HaloExchange *exchange) {
     scalars_.ensure(n * scalar_width_);
     gains_.ensure(n * readout_.n_gains());
     readout_outputs_.ensure(n * Readout<T>::kOutputs);
+    std::fill_n(repelled_.ensure(n), n, uint8_t(0));
     for (Between<T> &between : between_) {
         between.messages.ensure(n_total * feature_size());
         if (between.has_features) {
@@ -163,6 +164,7 @@ void NetworkOf<T>::finish_forward(int64_t begin, int64_t end, Scratch<T> &scratc
         const double squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2];
         if (repulsion_.reaches(squared)) {
             const int64_t i = edges_.receiver(e);
+            repelled_.data()[i] = 1;
             energies[i] += repulsion_.half_energy(
                 edges_.species(i), edges_.species(edges_.sender(e)), std::sqrt(squared))[0];
         }

@@ -108,6 +108,7 @@ class NetworkOf final : public Network {
     // Scalars, which nothing needs after the readout, and then their gradients.
     Buffer<T> scalars_;
     Buffer<T> gains_, readout_outputs_;
+    Buffer<uint8_t> repelled_;  // whether nuclei near an atom repel it
     TransferState<T> flow_;
     Tensor energies_, variables_;
     KeptTensor energy_memory_, variable_memory_, gradient_memory_;
@@ -120,24 +121,31 @@ void NetworkOf<T>::for_tiles(int64_t n, const Body &body) {
     if (scratch_.size() < size_t(at::get_num_threads())) {
         scratch_.resize(at::get_num_threads());
     }
-    const int64_t n_tiles = (n + kTile - 1) / kTile, n_threads = at::get_num_threads();
+    const int64_t n_halves = (n + kHalfTile - 1) / kHalfTile, n_threads = at::get_num_threads();
     // Every thread begins with tiles of its own, which its cache may still hold, and then takes
-    // what is left of others': no core waits for a slower one. Who works on a tile changes nothing.
+    // what is left of others': no core waits for a slower one. The last tiles of several threads
+    // are halves, so that all end together. Who works on a tile, and where tiles begin, changes
+    // nothing.
     struct alignas(64) Share {
-        std::atomic<int64_t> next;
-        int64_t end;
+        std::atomic<int64_t> next{0};
+        int64_t begin, n_whole, n_tiles;  // in halves; tiles
     };
     std::vector<Share> shares(n_threads);
     for (int64_t k = 0; k < n_threads; ++k) {
-        shares[k].next = k * n_tiles / n_threads;
-        shares[k].end = (k + 1) * n_tiles / n_threads;
+        Share &share = shares[k];
+        share.begin = k * n_halves / n_threads;
+        const int64_t count = (k + 1) * n_halves / n_threads - share.begin;
+        share.n_whole = std::max<int64_t>(count - (n_threads > 1 ? 3 : 0), 0) / 2;
+        share.n_tiles = count - share.n_whole;
     }
-    at::parallel_for(0, std::min(n_threads, n_tiles), 1, [&](int64_t, int64_t) {
+    at::parallel_for(0, std::min(n_threads, n_halves), 1, [&](int64_t, int64_t) {
         const int64_t own = at::get_thread_num();
         for (int64_t k = 0; k < n_threads; ++k) {
             Share &share = shares[(own + k) % n_threads];
-            for (int64_t tile; (tile = share.next++) < share.end;) {
-                body(tile * kTile, std::min((tile + 1) * kTile, n), scratch_[own]);
+            for (int64_t tile; (tile = share.next++) < share.n_tiles;) {
+                const int64_t first = share.begin + tile + std::min(tile, share.n_whole);
+                const int64_t end = first + (tile < share.n_whole ? 2 : 1);
+                body(first * kHalfTile, std::min(end * kHalfTile, n), scratch_[own]);
             }
         }
     });
