@@ -51,10 +51,12 @@ EdgeChunk<T> ChunkArrays<T>::gather(const EdgeInputs<T> &in, const int64_t *star
     for (int64_t k = 0; k < n_edges; ++k) {
         const int64_t e = order ? order[start[first] + k] : start[first] + k;
         other_[k] = static_cast<int32_t>(other[e]);
-        groups::spline_weights(in.segments, in.n_segments, in.cutoff, in.distance[e], &row_[k],
-                               &weights_[4 * k], &slopes_[4 * k]);
-        std::copy_n(in.harmonics + e * in.n_harmonics, in.n_harmonics,
-                    &harmonics_[k * in.n_harmonics]);
+        groups::spline_weights(in.knots, in.distance[e], &row_[k], &weights_[4 * k],
+                               &slopes_[4 * k]);
+        // a call of memmove costs more than the few numbers
+        for (int64_t m = 0; m < in.n_harmonics; ++m) {
+            harmonics_[k * in.n_harmonics + m] = in.harmonics[e * in.n_harmonics + m];
+        }
     }
     return {last - first,   first,           start_.data(),  other_.data(),
             row_.data(),    weights_.data(), slopes_.data(), harmonics_.data(),

@@ -12,16 +12,12 @@ namespace equicalc::kernels {
 // Boundaries of chunks: first atom of each, then the number of atoms.
 std::vector<int64_t> chunk_atoms(const int64_t *start, int64_t n_atoms);
 
-using groups::SplineSegment;
-
 // Distances of edges, in the order of edge_index.
 template <typename T>
 struct EdgeInputs {
     const T *distance, *harmonics;
     int64_t n_harmonics;
-    const SplineSegment *segments;
-    int64_t n_segments;
-    double cutoff;
+    groups::SplineKnots knots;
 };
 
 // Arrays of one chunk, kept by each thread from call to call.

@@ -15,22 +15,13 @@ struct Splines {
     Tensor rows, weights, slopes;
 
     Splines(const Tensor &distance, at::ArrayRef<double> numbers) {
-        const int64_t n_edges = distance.size(0), n = numbers.size() / 4;
-        TORCH_CHECK(n >= 1 && n <= groups::kMaxSegments && numbers.size() % 4 == 0,
-                    "equicalc: segments of a radial table are four numbers each, for at most ",
-                    groups::kMaxSegments, " segments, found ", numbers.size());
+        const int64_t n_edges = distance.size(0);
         rows = torch::empty({n_edges}, distance.options().dtype(torch::kInt32));
         weights = torch::empty({n_edges, 4}, distance.options());
         slopes = torch::empty_like(weights);
         EQUICALC_DISPATCH(distance.scalar_type(), "spline_weights", [&] {
             groups::EdgeSplines<scalar_t> splines{};
-            for (int64_t k = 0; k < n; ++k) {
-                splines.segments[k] = {numbers[4 * k], numbers[4 * k + 1],
-                                       static_cast<int64_t>(numbers[4 * k + 2]),
-                                       static_cast<int64_t>(numbers[4 * k + 3])};
-            }
-            splines.n_segments = n;
-            splines.cutoff = splines.segments[n - 1].last;
+            splines.knots = spline_knots(numbers);
             splines.distance = distance.data_ptr<scalar_t>();
             splines.row = rows.data_ptr<int32_t>();
             splines.weights = weights.data_ptr<scalar_t>();
@@ -113,7 +104,7 @@ Tensor tensor_forward_groups(const Tensor &x, const Tensor &distance, const Tens
     const Tensor senders = edge_index.select(0, 1).contiguous();
     const Tensor starts = row_starts(receivers, n_local);
     transpose_edges(senders, x.size(0));  // checks them, and is kept for the gradient
-    const Splines splines(distance, plan.segments);
+    const Splines splines(distance, plan.knots);
     Tensor out = torch::empty({n_local, width_out}, x.options());
     const groups::Edges edges{starts.data_ptr<int64_t>(), receivers.data_ptr<int64_t>(),
                               senders.data_ptr<int64_t>()};
@@ -138,7 +129,7 @@ std::tuple<Tensor, Tensor, Tensor> tensor_backward_groups(const Tensor &grad, co
     const HostPlan host(plan);
     const Tensor receivers = edge_index.select(0, 0).contiguous();
     const auto transposed = transpose_edges(edge_index.select(0, 1).contiguous(), x.size(0));
-    const Splines splines(distance, plan.segments);
+    const Splines splines(distance, plan.knots);
     Tensor dx = torch::zeros_like(x), dr = torch::zeros_like(distance);
     Tensor dy = torch::zeros_like(harmonics);
     const kernels::SenderRows rows{transposed.first.data_ptr<int64_t>(),

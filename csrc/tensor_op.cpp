@@ -8,6 +8,7 @@
 #include "tensor_chunks.h"
 #include "tensor_groups.h"
 #include "tensor_kernels.h"
+#include "tensor_packing.h"
 
 namespace equicalc {
 namespace {
@@ -17,146 +18,79 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// One block of features: where it starts in a row of [n, W], and its shape.
-struct FeatureBlock {
-    int64_t start, channels, component, n_components, offset;
+// The Python module's description, see equicalc/nn/convolution_plan.py; kept alive by the caller.
+template <typename T>
+class Plan {
+  public:
+    int64_t n_paths, n_groups, widest = 0;
+    std::vector<FeatureBlock> inputs, outputs;  // one output for each path
 
-    int64_t n_blocks() const { return (channels + kBlock - 1) / kBlock; }
-    int64_t size() const { return n_blocks() * n_components * kBlock; }
-};
-
-// The Python module's description; tensors are kept alive by the caller.
-struct Plan {
-    const Tensor &table, &couplings, &paths, &groups, &inputs;
-
-    int64_t n_paths() const { return paths.size(0); }
-    int64_t path(int64_t row, PathColumn column) const {
-        return paths.data_ptr<int64_t>()[row * paths.size(1) + column];
+    explicit Plan(const TensorPlan &of)
+        : n_paths(of.paths.size(0)),
+          n_groups(of.groups.size(0)),
+          table_(of.table.data_ptr<T>()),
+          block_(of.table.stride(0)),
+          couplings_(of.couplings.data_ptr<T>()),
+          paths_(of.paths.data_ptr<int64_t>()),
+          columns_(of.paths.size(1)),
+          groups_(of.groups.data_ptr<int64_t>()) {
+        // columns: first feature, channels, components, offset
+        const int64_t *row = of.inputs.data_ptr<int64_t>();
+        for (int64_t b = 0; b < of.inputs.size(0); ++b, row += 4) {
+            inputs.push_back({row[0], row[1], row[1], row[2], row[3]});
+        }
+        for (int64_t p = 0; p < n_paths; ++p) {
+            outputs.push_back({path(p, kOutStart), path(p, kChannels), path(p, kOutComponent),
+                               2 * group(path(p, kGroup), 2) + 1, path(p, kOutOffset)});
+            widest = std::max(widest, path(p, kChannels));
+        }
     }
-    int64_t group(int64_t row, int64_t column) const {
-        return groups.data_ptr<int64_t>()[row * 4 + column];
-    }
+
+    int64_t path(int64_t row, PathColumn column) const { return paths_[row * columns_ + column]; }
 
     // A coupling of a group of paths, whose columns are l1, l2, l3 and the first coefficient.
-    template <typename T>
     kernels::TensorCoupling<T> coupling(int64_t row) const {
         const int64_t square = (2 * group(row, 1) + 1) * (2 * group(row, 2) + 1);
         return {static_cast<int>(group(row, 0)),         static_cast<int>(group(row, 1)),
                 static_cast<int>(group(row, 2)),         group(row, 0) == 0 ? 1 : square,
-                (square + kBlock - 1) / kBlock * kBlock, couplings.data_ptr<T>() + group(row, 3)};
-    }
-
-    // Columns of inputs: first feature, channels, components, offset.
-    std::vector<FeatureBlock> input_blocks() const {
-        std::vector<FeatureBlock> blocks;
-        const int64_t *row = inputs.data_ptr<int64_t>();
-        for (int64_t b = 0; b < inputs.size(0); ++b, row += 4) {
-            blocks.push_back({row[0], row[1], row[1], row[2], row[3]});
-        }
-        return blocks;
-    }
-    // One block for each path.
-    std::vector<FeatureBlock> output_blocks() const {
-        std::vector<FeatureBlock> blocks;
-        for (int64_t p = 0; p < n_paths(); ++p) {
-            blocks.push_back({path(p, kOutStart), path(p, kChannels), path(p, kOutComponent),
-                              2 * group(path(p, kGroup), 2) + 1, path(p, kOutOffset)});
-        }
-        return blocks;
+                (square + kBlock - 1) / kBlock * kBlock, couplings_ + group(row, 3)};
     }
 
     // What does not depend on atoms.
-    template <typename T>
     kernels::TensorPath<T> tensor_path(int64_t p) const {
         kernels::TensorPath<T> result{};
         result.n_channels = path(p, kChannels);
-        result.table = {table.data_ptr<T>() + path(p, kTableBlock) * table.stride(0),
-                        table.stride(0), kBlock};
+        result.table = {table_ + path(p, kTableBlock) * block_, block_, kBlock};
         result.out_component = path(p, kOutComponent);
         return result;
     }
-    int64_t widest() const {
-        int64_t result = 0;
-        for (int64_t p = 0; p < n_paths(); ++p) {
-            result = std::max(result, path(p, kChannels));
+
+    // The block of features that a path takes.
+    size_t input_of(int64_t p) const {
+        size_t block = 0;
+        while (inputs[block].offset != path(p, kInOffset)) {
+            ++block;
         }
-        return result;
+        return block;
     }
+
+  private:
+    int64_t group(int64_t row, int64_t column) const { return groups_[row * 4 + column]; }
+
+    const T *table_;
+    int64_t block_;
+    const T *couplings_;
+    const int64_t *paths_;
+    int64_t columns_;
+    const int64_t *groups_;
 };
 
-int64_t packed_size(const std::vector<FeatureBlock> &blocks) {
-    return blocks.empty() ? 0 : blocks.back().offset + blocks.back().size();
-}
-
-// Where a block of features is in packed arrays of n atoms: each block of channels with all atoms,
-// or each atom with all its numbers.
-enum class Order { kBlocks, kAtoms };
-
-template <typename T>
-kernels::Packed<T> packed_block(T *packed, const std::vector<FeatureBlock> &blocks, size_t index,
-                                int64_t n, Order order) {
-    const FeatureBlock &b = blocks[index];
-    const int64_t size = b.n_components * kBlock;
-    if (order == Order::kBlocks) {
-        return {packed + b.offset * n, size * n, size};
-    }
-    return {packed + b.offset, size, packed_size(blocks)};
-}
-
-// Copies the rows [n, width] of atoms [first, last) into packed order, or back.
-template <bool kPack, typename T, typename P>
-void move_rows(const std::vector<FeatureBlock> &blocks, T *rows, int64_t width, P *packed,
-               int64_t n_packed, Order order, int64_t first, int64_t last) {
-    for (size_t index = 0; index < blocks.size(); ++index) {
-        const FeatureBlock &b = blocks[index];
-        const auto target = packed_block(packed, blocks, index, n_packed, order);
-        for (int64_t k = 0; k < b.channels; k += kBlock) {
-            const int64_t n = std::min(kBlock, b.channels - k);
-            for (int64_t i = first; i < last; ++i) {
-                T *row = rows + i * width + b.start + k;
-                P *other = target.data + k / kBlock * target.block + i * target.atom;
-                for (int64_t m = 0; m < b.n_components; ++m) {
-                    if constexpr (kPack) {
-                        std::copy_n(row + m * b.component, n, other + m * kBlock);
-                        std::fill_n(other + m * kBlock + n, kBlock - n, P(0));
-                    } else {
-                        std::copy_n(other + m * kBlock, n, row + m * b.component);
-                    }
-                }
-            }
-        }
-    }
-}
-
-Tensor pack(const Tensor &features, const std::vector<FeatureBlock> &blocks, Order order) {
-    const int64_t n = features.size(0), width = features.size(1);
-    Tensor packed = torch::empty({n * packed_size(blocks)}, features.options());
-    EQUICALC_DISPATCH(features.scalar_type(), "pack", [&] {
-        at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
-            move_rows<true>(blocks, features.data_ptr<scalar_t>(), width,
-                            packed.data_ptr<scalar_t>(), n, order, begin, end);
-        });
-    });
-    return packed;
-}
-
-std::vector<kernels::SplineSegment> spline_segments(at::ArrayRef<double> numbers) {
-    TORCH_CHECK(numbers.size() >= 4 && numbers.size() % 4 == 0,
-                "equicalc: segments of a radial table are four numbers each, found ",
-                numbers.size());
-    std::vector<kernels::SplineSegment> segments;
-    for (size_t k = 0; k < numbers.size(); k += 4) {
-        segments.push_back({numbers[k], numbers[k + 1], static_cast<int64_t>(numbers[k + 2]),
-                            static_cast<int64_t>(numbers[k + 3])});
-    }
-    return segments;
-}
-
 // The table must hold all rows of all paths: kernels read without asking.
-void check_table(const Plan &plan, at::ArrayRef<double> numbers) {
+void check_table(const TensorPlan &plan) {
     int64_t rows = 0, blocks = 0;
-    for (const auto &segment : spline_segments(numbers)) {
-        rows = std::max(rows, segment.row + segment.n + 3);
+    const auto knots = spline_knots(plan.knots);
+    for (int64_t k = 0; k < knots.n_segments; ++k) {
+        rows = std::max(rows, knots.segments[k].row + knots.segments[k].n + 3);
     }
     const Tensor paths = on_host(plan.paths);
     for (int64_t p = 0; p < paths.size(0); ++p) {
@@ -176,13 +110,8 @@ void check_table(const Plan &plan, at::ArrayRef<double> numbers) {
 template <typename T, typename Body>
 void for_chunks(const Tensor &distance, const Tensor &harmonics, at::ArrayRef<double> numbers,
                 const Tensor &starts, const Tensor &order, const Tensor &other, const Body &body) {
-    const auto segments = spline_segments(numbers);
-    const kernels::EdgeInputs<T> inputs{distance.data_ptr<T>(),
-                                        harmonics.data_ptr<T>(),
-                                        harmonics.size(1),
-                                        segments.data(),
-                                        static_cast<int64_t>(segments.size()),
-                                        segments.back().last};
+    const kernels::EdgeInputs<T> inputs{distance.data_ptr<T>(), harmonics.data_ptr<T>(),
+                                        harmonics.size(1), spline_knots(numbers)};
     const int64_t *start = starts.data_ptr<int64_t>();
     const int64_t *edges = order.defined() ? order.data_ptr<int64_t>() : nullptr;
     const auto firsts = kernels::chunk_atoms(start, starts.numel() - 1);
@@ -196,15 +125,15 @@ void for_chunks(const Tensor &distance, const Tensor &harmonics, at::ArrayRef<do
     });
 }
 
-// Calls body(path) for the paths of each group, with D of the group at hand.
+// Calls body(coupling, path) for the paths of each group, with D of the group at hand.
 template <typename T, typename Body>
-void for_paths(const Plan &plan, kernels::EdgeChunk<T> &chunk, kernels::ChunkArrays<T> &arrays,
+void for_paths(const Plan<T> &plan, kernels::EdgeChunk<T> &chunk, kernels::ChunkArrays<T> &arrays,
                const Body &body) {
-    for (int64_t group = 0; group < plan.groups.size(0); ++group) {
-        const auto coupling = plan.template coupling<T>(group);
+    for (int64_t group = 0; group < plan.n_groups; ++group) {
+        const auto coupling = plan.coupling(group);
         arrays.prepare_rotations(chunk, coupling.n_entries);
         kernels::tensor_rotations(coupling, chunk);
-        for (int64_t p = 0; p < plan.n_paths(); ++p) {
+        for (int64_t p = 0; p < plan.n_paths; ++p) {
             if (plan.path(p, kGroup) == group) {
                 body(coupling, p);
             }
@@ -212,32 +141,36 @@ void for_paths(const Plan &plan, kernels::EdgeChunk<T> &chunk, kernels::ChunkArr
     }
 }
 
-size_t input_of(const std::vector<FeatureBlock> &inputs, int64_t offset) {
-    size_t block = 0;
-    while (inputs[block].offset != offset) {
-        ++block;
+// Sums over the lanes of the edges of a chunk, to where they are in edge_index.
+template <typename T>
+void write_edges(const kernels::EdgeChunk<T> &chunk, const int64_t *edge, T *dr, T *dy) {
+    const int64_t n_edges = chunk.start[chunk.n_atoms], n_harmonics = chunk.n_harmonics;
+    kernels::tensor_sum_lanes(chunk.sums, n_edges * (1 + n_harmonics));
+    for (int64_t k = 0; k < n_edges; ++k) {
+        const T *sums = chunk.sums + k * (1 + n_harmonics);
+        dr[edge[k]] = sums[0];
+        for (int64_t m = 0; m < n_harmonics; ++m) {
+            dy[edge[k] * n_harmonics + m] = sums[1 + m];
+        }
     }
-    return block;
 }
 
 Tensor forward(const Tensor &x, const Tensor &distance, const Tensor &harmonics,
                const Tensor &edge_index, int64_t n_local, int64_t width_out, const Tensor &table,
                const Tensor &couplings, const Tensor &paths, const Tensor &groups,
-               const Tensor &inputs, at::ArrayRef<double> segments) {
+               const Tensor &inputs, at::ArrayRef<double> knots) {
     check_like(distance, x, "distances");
     check_like(harmonics, x, "harmonics");
     check_like(table, x, "radial tables");
     check_like(couplings, x, "couplings");
     TORCH_CHECK(x.size(0) <= INT32_MAX, "equicalc: at most ", INT32_MAX, " atoms, found ",
                 x.size(0));
-    const Plan plan{table, couplings, paths, groups, inputs};
-    check_table(plan, segments);
+    const TensorPlan description{table, couplings, paths, groups, inputs, knots};
+    check_table(description);
     if (uses_groups(x)) {
         return tensor_forward_groups(x.contiguous(), distance.contiguous(), harmonics.contiguous(),
-                                     edge_index, n_local, width_out,
-                                     {table, couplings, paths, groups, inputs, segments});
+                                     edge_index, n_local, width_out, description);
     }
-    const auto in_blocks = plan.input_blocks();
     const Tensor starts = row_starts(edge_index.select(0, 0).contiguous(), n_local);
     const Tensor senders = edge_index.select(0, 1).contiguous();
     const Tensor lengths = distance.contiguous(), y = harmonics.contiguous();
@@ -247,16 +180,17 @@ Tensor forward(const Tensor &x, const Tensor &distance, const Tensor &harmonics,
                 "equicalc: edge_index[1] must hold senders below ", n_total, ", found ",
                 senders.numel() ? senders.min().item<int64_t>() : 0, " to ",
                 senders.numel() ? senders.max().item<int64_t>() : 0);
-    const Tensor packed = pack(x.contiguous(), in_blocks, Order::kBlocks);
     Tensor out = torch::empty({n_local, width_out}, x.options());
     EQUICALC_DISPATCH(x.scalar_type(), "tensor_convolution", [&] {
+        const Plan<scalar_t> plan(description);
+        const Tensor packed = pack(x.contiguous(), plan.inputs, Order::kBlocks);
         for_chunks<scalar_t>(
-            lengths, y, segments, starts, Tensor(), senders, [&](auto &chunk, auto &arrays) {
+            lengths, y, knots, starts, Tensor(), senders, [&](auto &chunk, auto &arrays) {
                 for_paths<scalar_t>(plan, chunk, arrays, [&](const auto &coupling, int64_t p) {
-                    auto path = plan.tensor_path<scalar_t>(p);
-                    const auto block = input_of(in_blocks, plan.path(p, kInOffset));
-                    path.x = packed_block<const scalar_t>(packed.data_ptr<scalar_t>(), in_blocks,
-                                                          block, n_total, Order::kBlocks);
+                    auto path = plan.tensor_path(p);
+                    path.x =
+                        packed_block<const scalar_t>(packed.data_ptr<scalar_t>(), plan.inputs,
+                                                     plan.input_of(p), n_total, Order::kBlocks);
                     path.out = out.data_ptr<scalar_t>() + plan.path(p, kOutStart);
                     path.out_atom = width_out;
                     kernels::tensor_forward(coupling, path, chunk);
@@ -271,53 +205,46 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor &grad, const Tensor &x,
                                             const Tensor &edge_index, const Tensor &table,
                                             const Tensor &couplings, const Tensor &paths,
                                             const Tensor &groups, const Tensor &inputs,
-                                            at::ArrayRef<double> segments) {
-    const Plan plan{table, couplings, paths, groups, inputs};
-    check_table(plan, segments);
+                                            at::ArrayRef<double> knots) {
+    const TensorPlan description{table, couplings, paths, groups, inputs, knots};
+    check_table(description);
     if (uses_groups(x)) {
         return tensor_backward_groups(grad.contiguous(), x.contiguous(), distance.contiguous(),
-                                      harmonics.contiguous(), edge_index,
-                                      {table, couplings, paths, groups, inputs, segments});
+                                      harmonics.contiguous(), edge_index, description);
     }
-    const auto in_blocks = plan.input_blocks(), out_blocks = plan.output_blocks();
     const int64_t n_total = x.size(0), n_local = grad.size(0), width = x.size(1);
     const Tensor receivers = edge_index.select(0, 0).contiguous();
-    const auto [starts, order] = transpose_edges(edge_index.select(0, 1).contiguous(), n_total);
+    const auto transposed = transpose_edges(edge_index.select(0, 1).contiguous(), n_total);
+    const Tensor &starts = transposed.first, &order = transposed.second;
     const Tensor lengths = distance.contiguous(), y = harmonics.contiguous();
-    const Tensor packed = pack(x.contiguous(), in_blocks, Order::kBlocks);
-    const Tensor packed_grad = pack(grad.contiguous(), out_blocks, Order::kAtoms);
     Tensor dx = torch::zeros({n_total, width}, x.options());
     Tensor dr = torch::empty_like(lengths), dy = torch::empty_like(y);
-    const int64_t n_harmonics = y.size(1), size = packed_size(in_blocks);
-    // structured bindings cannot be captured
-    const Tensor first_edges = starts, edges = order;
     EQUICALC_DISPATCH(x.scalar_type(), "tensor_convolution_backward", [&] {
+        const Plan<scalar_t> plan(description);
+        const Tensor packed = pack(x.contiguous(), plan.inputs, Order::kBlocks);
+        const Tensor packed_grad = pack(grad.contiguous(), plan.outputs, Order::kAtoms);
+        const int64_t size = packed_size(plan.inputs);
         for_chunks<scalar_t>(
-            lengths, y, segments, first_edges, edges, receivers, [&](auto &chunk, auto &arrays) {
-                const int64_t n = chunk.n_atoms, n_edges = chunk.start[n];
-                arrays.prepare_sums(chunk, plan.widest());
+            lengths, y, knots, starts, order, receivers, [&](auto &chunk, auto &arrays) {
+                const int64_t n = chunk.n_atoms;
+                arrays.prepare_sums(chunk, plan.widest);
                 scalar_t *by_x = arrays.zeros(n * size);
                 for_paths<scalar_t>(plan, chunk, arrays, [&](const auto &coupling, int64_t p) {
-                    auto path = plan.tensor_path<scalar_t>(p);
-                    const auto block = input_of(in_blocks, plan.path(p, kInOffset));
-                    path.x = packed_block<const scalar_t>(packed.data_ptr<scalar_t>(), in_blocks,
+                    auto path = plan.tensor_path(p);
+                    const size_t block = plan.input_of(p);
+                    path.x = packed_block<const scalar_t>(packed.data_ptr<scalar_t>(), plan.inputs,
                                                           block, n_total, Order::kBlocks);
-                    path.grad = packed_block<const scalar_t>(packed_grad.data_ptr<scalar_t>(),
-                                                             out_blocks, p, n_local, Order::kAtoms);
-                    path.grad_x = packed_block<scalar_t>(by_x, in_blocks, block, n, Order::kBlocks);
+                    path.grad = packed_block<const scalar_t>(
+                        packed_grad.data_ptr<scalar_t>(), plan.outputs, p, n_local, Order::kAtoms);
+                    path.grad_x =
+                        packed_block<scalar_t>(by_x, plan.inputs, block, n, Order::kBlocks);
                     kernels::tensor_backward(coupling, path, chunk);
                 });
-                move_rows<false>(in_blocks, dx.data_ptr<scalar_t>() + chunk.first_atom * width,
+                move_rows<false>(plan.inputs, dx.data_ptr<scalar_t>() + chunk.first_atom * width,
                                  width, by_x, n, Order::kBlocks, 0, n);
-                kernels::tensor_sum_lanes(chunk.sums, n_edges * (1 + n_harmonics));
-                const int64_t *edge =
-                    edges.data_ptr<int64_t>() + first_edges.data_ptr<int64_t>()[chunk.first_atom];
-                for (int64_t k = 0; k < n_edges; ++k) {
-                    const scalar_t *sums = chunk.sums + k * (1 + n_harmonics);
-                    dr.data_ptr<scalar_t>()[edge[k]] = sums[0];
-                    std::copy_n(sums + 1, n_harmonics,
-                                dy.data_ptr<scalar_t>() + edge[k] * n_harmonics);
-                }
+                const int64_t *edges = order.data_ptr<int64_t>();
+                write_edges(chunk, edges + starts.data_ptr<int64_t>()[chunk.first_atom],
+                            dr.data_ptr<scalar_t>(), dy.data_ptr<scalar_t>());
             });
     });
     return {dx, dr, dy};
@@ -351,19 +278,19 @@ struct TensorConvolution : torch::autograd::Function<TensorConvolution> {
                           const Tensor &harmonics, const Tensor &edge_index, c10::SymInt n_local,
                           c10::SymInt width_out, const Tensor &table, const Tensor &couplings,
                           const Tensor &paths, const Tensor &groups, const Tensor &inputs,
-                          const std::vector<double> &segments) {
+                          const std::vector<double> &knots) {
         TORCH_CHECK(!table.requires_grad(),
                     "equicalc: the radial table of tensor_convolution is a constant; train with "
                     "TensorConvolution.with_weights");
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward(
             {x, distance, harmonics, edge_index, table, couplings, paths, groups, inputs});
-        context->saved_data["segments"] = segments;
+        context->saved_data["knots"] = knots;
         static const auto op = c10::Dispatcher::singleton()
                                    .findSchemaOrThrow("equicalc::tensor_convolution", "")
                                    .typed<ForwardSignature>();
         return op.call(x, distance, harmonics, edge_index, n_local, width_out, table, couplings,
-                       paths, groups, inputs, segments);
+                       paths, groups, inputs, knots);
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
@@ -371,12 +298,12 @@ struct TensorConvolution : torch::autograd::Function<TensorConvolution> {
                     "equicalc: tensor_convolution has first derivatives only (create_graph=True "
                     "was asked for); train with TensorConvolution.with_weights");
         const auto s = context->get_saved_variables();
-        const auto segments = context->saved_data["segments"].toDoubleVector();
+        const auto knots = context->saved_data["knots"].toDoubleVector();
         static const auto op = c10::Dispatcher::singleton()
                                    .findSchemaOrThrow("equicalc::tensor_convolution_backward", "")
                                    .typed<BackwardSignature>();
         auto [dx, dr, dy] =
-            op.call(grads[0], s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], segments);
+            op.call(grads[0], s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], knots);
         variable_list result(12);
         result[0] = dx;
         result[1] = dr;
@@ -388,9 +315,9 @@ struct TensorConvolution : torch::autograd::Function<TensorConvolution> {
 Tensor with_autograd(const Tensor &x, const Tensor &distance, const Tensor &harmonics,
                      const Tensor &edge_index, c10::SymInt n_local, c10::SymInt width_out,
                      const Tensor &table, const Tensor &couplings, const Tensor &paths,
-                     const Tensor &groups, const Tensor &inputs, at::ArrayRef<double> segments) {
+                     const Tensor &groups, const Tensor &inputs, at::ArrayRef<double> knots) {
     return TensorConvolution::apply(x, distance, harmonics, edge_index, n_local, width_out, table,
-                                    couplings, paths, groups, inputs, segments.vec());
+                                    couplings, paths, groups, inputs, knots.vec());
 }
 
 }  // namespace

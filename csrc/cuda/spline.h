@@ -8,35 +8,48 @@
 
 namespace equicalc::groups {
 
+inline constexpr int kMaxSegments = 4;
+
 // Splines on [first, last) of n equal intervals; the first of their n + 3 rows.
 struct SplineSegment {
     double first, last;
     int64_t row, n;
 };
 
-// Row of the table, weights of four rows and their derivatives; zero from the cutoff on.
+// Knots are equally far from each other in u(r) = log(1 + r / stretch), or in r where that is zero:
+// ends of segments are in this coordinate.
+struct SplineKnots {
+    SplineSegment segments[kMaxSegments];
+    int64_t n_segments;
+    double stretch;
+};
+
+// Row of the table, weights of four rows and their derivatives by r; zero from the cutoff on.
 template <typename T>
-EQUICALC_BOTH void spline_weights(const SplineSegment *segments, int64_t n_segments, double cutoff,
-                                  T distance, int32_t *row, T *weights, T *slopes) {
+EQUICALC_BOTH void spline_weights(const SplineKnots &knots, T distance, int32_t *row, T *weights,
+                                  T *slopes) {
     const double r = distance;
-    if (!(r < cutoff)) {
+    const double u = knots.stretch > 0.0 ? ::log1p(r / knots.stretch) : r;
+    const double last = knots.segments[knots.n_segments - 1].last;
+    if (!(u < last)) {
         *row = 0;
         for (int k = 0; k < 4; ++k) {
             // what is no number stays none
-            weights[k] = slopes[k] = r >= cutoff ? T(0) : distance;
+            weights[k] = slopes[k] = u >= last ? T(0) : distance;
         }
         return;
     }
-    int64_t index = n_segments - 1;
-    while (index > 0 && r < segments[index].first) {
+    int64_t index = knots.n_segments - 1;
+    while (index > 0 && u < knots.segments[index].first) {
         --index;
     }
-    const SplineSegment &segment = segments[index];
-    const double scale = segment.n / (segment.last - segment.first);
-    const double position = (r - segment.first) * scale;
+    const SplineSegment &segment = knots.segments[index];
+    const double per_interval = segment.n / (segment.last - segment.first);
+    const double position = (u - segment.first) * per_interval;
     int64_t interval = static_cast<int64_t>(::floor(position));
     interval = interval < 0 ? 0 : (interval > segment.n - 1 ? segment.n - 1 : interval);
     const double t = position - interval, s = 1.0 - t;
+    const double scale = knots.stretch > 0.0 ? per_interval / (knots.stretch + r) : per_interval;
     *row = static_cast<int32_t>(segment.row + interval);
     weights[0] = static_cast<T>(s * s * s / 6.0);
     weights[1] = static_cast<T>(t * t * (0.5 * t - 1.0) + 2.0 / 3.0);
@@ -48,23 +61,18 @@ EQUICALC_BOTH void spline_weights(const SplineSegment *segments, int64_t n_segme
     slopes[3] = static_cast<T>(0.5 * t * t * scale);
 }
 
-inline constexpr int kMaxSegments = 4;
-
 // Of an edge: the above.
 template <typename T>
 struct EdgeSplines {
     static constexpr bool kWarp = false;
-    SplineSegment segments[kMaxSegments];
-    int64_t n_segments;
-    double cutoff;
+    SplineKnots knots;
     const T *distance;
     int32_t *row;         // [E]
     T *weights, *slopes;  // [E, 4]
 
     template <typename Group>
     EQUICALC_BOTH void operator()(int64_t e, const Group &) const {
-        spline_weights(segments, n_segments, cutoff, distance[e], row + e, weights + 4 * e,
-                       slopes + 4 * e);
+        spline_weights(knots, distance[e], row + e, weights + 4 * e, slopes + 4 * e);
     }
 };
 

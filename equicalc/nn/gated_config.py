@@ -130,8 +130,8 @@ class GatedNetworkConfig(AddedCharges):
             (feature_width(parse_irreps(irreps)) for irreps in self.features[1:-1]), default=0
         )
 
-    # Distance of the knots of radial tables, angstrom.
-    table_spacing = 0.005
+    # Distance of the knots of radial tables at 1 angstrom, angstrom.
+    table_spacing = 0.004
 
     def activations(self, which: Dict[str, List[Any]]) -> Dict[int, Tuple[str, float]]:
         """Return `scalars` or `gates` by parity as numbers."""

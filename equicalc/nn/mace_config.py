@@ -147,9 +147,9 @@ class MaceConfig(AddedCharges):
     parity = True
     cutoff_function = "polynomial"
     radial_activation = "silu"
-    # Distance of the knots of radial tables, angstrom; finer than in gated networks, as products
-    # of three messages multiply their errors.
-    table_spacing = 0.0025
+    # Distance of the knots of radial tables at 1 angstrom, angstrom; finer than in gated networks,
+    # as products of three messages multiply their errors.
+    table_spacing = 0.002
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""

@@ -85,6 +85,7 @@ class TensorConvolution(torch.nn.Module):
         rows = path_rows(irreps_in, self.irreps_out, instructions, of_path)
         self.width_out = feature_width(self.irreps_out)
         self.segments = [number for segment in table.segments for number in segment]
+        self.segments.append(table.stretch)
         self.register_buffer("coefficients", coefficients, persistent=False)
         self.register_buffer("path_rows", rows, persistent=False)
         self.register_buffer("groups", groups, persistent=False)

@@ -115,6 +115,26 @@ def test_values_equal_those_of_e3nn(text, fused):
     assert (found - expected).abs().max() < ROUNDING
 
 
+def test_tables_of_model_files_without_a_stretch_have_equal_steps_in_distance():
+    module = build("17x0e+2x1o")
+    distance, harmonics, edges = random_graph(7, 5, 40, 2)
+    x = torch.randn(7, feature_width(module.irreps_in))
+    # B-splines have a line of coefficients for a straight line: here 2 - r of all functions
+    n = 9
+    step = CUTOFF / n
+    line = 2.0 - step * (torch.arange(n + 3) - 1.0)
+    module.table.coefficients = line.view(1, -1, 1).repeat(
+        module.table.coefficients.shape[0], 1, module.table.lanes
+    )
+    module.segments = [0.0, CUTOFF, 0.0, float(n)]
+    weights = torch.where(distance < CUTOFF, 2.0 - distance, 0.0).unsqueeze(1)
+    expected = module.with_weights(
+        x, weights.expand(-1, module.table.n_functions), harmonics, edges, 5
+    )
+    found = module(x, distance, harmonics, edges, 5)
+    assert (found - expected).abs().max() < ROUNDING
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_paths_of_degree_three_equal_those_of_e3nn(fused):
     module = build("2x0e+3x1o+2x2e+2x3o", 3, 3, fused)
