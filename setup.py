@@ -30,7 +30,7 @@ SANITIZE = os.environ.get("EQUICALC_SANITIZE") == "1"
 NINJA_DIR = ROOT / "build" / ("sanitized/ninja" if SANITIZE else "ninja")
 TORCH_LIB = Path(torch.__file__).resolve().parent / "lib"
 
-FLAGS = "-std=c++20 -O3 -fPIC -fopenmp -ffp-contract=fast -Wall -Wextra -Werror"
+FLAGS = "-std=c++20 -O3 -fPIC -fopenmp -ffp-contract=fast -fno-math-errno -Wall -Wextra -Werror"
 # False alarms of g++ 12 inside std::string, GCC bugs 105651 and 105329.
 FLAGS += " -Wno-restrict -Wno-stringop-overflow"
 # Checks of pointers are left to AddressSanitizer, which finds what they point at. Warnings are not

@@ -12,7 +12,6 @@
 #define EQUICALC_INLINE inline __attribute__((always_inline))
 #define EQUICALC_LAMBDA __attribute__((always_inline))
 #pragma GCC diagnostic ignored "-Wpsabi"
-#pragma GCC optimize("no-math-errno")  // roots of whole registers: nobody asks errno afterwards
 
 namespace equicalc::direct::EQUICALC_ISA {
 

@@ -33,7 +33,7 @@ class HostMesh : public MeshSolver {
           ranks_(ranks),
           share_(share_of(ranks.rank())),
           sums_{mesh_options(options)},
-          transforms_(options.points, n_planes(share_), n_rows(share_), options.threads) {
+          transforms_(options.points, n_planes(share_), n_rows(share_)) {
         const auto [nx, ny, nz] = options.points;
         const int planes = n_planes(share_), rows = n_rows(share_), half = nz / 2 + 1;
         const auto count = [](int a, int b, int c) { return static_cast<std::size_t>(a) * b * c; };
@@ -88,8 +88,7 @@ class HostMesh : public MeshSolver {
     std::size_t memory_bytes() const override {
         // the filter has as much as the spectrum
         return bytes(density_) + 2 * bytes(spectrum_) + bytes(kept_) + bytes(own_parts_) +
-               bytes(packed_) + bytes(found_) + transforms_.memory_bytes() +
-               (mesh_ ? mesh_->memory_bytes() : 0);
+               bytes(packed_) + bytes(found_) + (mesh_ ? mesh_->memory_bytes() : 0);
     }
 
   private:

@@ -1,16 +1,13 @@
-// Discrete Fourier transforms of a mesh in memory that is kept.
+// Discrete Fourier transforms of torch, of a mesh that ranks share.
 //
-// Transforms of torch make their results, and most of what lies between, in new memory at every
-// call on CPUs, those with a tensor for the result too. Here some lines of the mesh at a time are
-// read into a small buffer, transformed there and written back.
+// On CPUs these make their results, and most of what lies between, in new memory at every call,
+// those with a tensor for the result too.
 #pragma once
 
 #include <array>
 #include <complex>
-#include <cstddef>
-#include <vector>
 
-#include "line_transform.h"
+#include <torch/types.h>
 
 namespace equicalc {
 
@@ -19,31 +16,23 @@ namespace equicalc {
 template <class Real>
 class MeshTransforms {
   public:
-    MeshTransforms(const std::array<int, 3> &points, int planes, int rows, int threads);
+    MeshTransforms(const std::array<int, 3> &points, int planes, int rows)
+        : points_(points), planes_(planes), rows_(rows) {}
 
     // Along the last two directions, [planes][n1][n2] <-> [planes][n1][n2 / 2 + 1], without
-    // normalisation; the way back overwrites the spectra.
-    void planes_forward(const Real *mesh, std::complex<Real> *spectra);
-    void planes_backward(std::complex<Real> *spectra, Real *mesh);
+    // normalisation.
+    void planes_forward(Real *mesh, std::complex<Real> *spectra) const;
+    void planes_backward(std::complex<Real> *spectra, Real *mesh) const;
     // Along the first direction, in place.
-    void rows_forward(std::complex<Real> *spectrum) { along_x(spectrum, false); }
-    void rows_backward(std::complex<Real> *spectrum) { along_x(spectrum, true); }
-
-    std::size_t memory_bytes() const { return sizeof(Real) * buffers_.capacity(); }
+    void rows_forward(std::complex<Real> *spectrum) const;
+    void rows_backward(std::complex<Real> *spectrum) const;
 
   private:
-    struct Buffers {
-        Real *values, *other;
-    };
-    Buffers buffers();
-    void along_x(std::complex<Real> *spectrum, bool backward);
-    void along_y(std::complex<Real> *plane, bool backward, const Buffers &buffers) const;
+    torch::Tensor mesh(Real *numbers) const;
+    torch::Tensor spectrum(std::complex<Real> *numbers, int first, int second) const;
 
     std::array<int, 3> points_;
-    int planes_, rows_, threads_;
-    LineTransform<Real> x_, y_, z_;
-    std::size_t buffer_size_;
-    std::vector<Real> buffers_;  // two of each thread
+    int planes_, rows_;
 };
 
 }  // namespace equicalc

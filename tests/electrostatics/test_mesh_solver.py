@@ -45,7 +45,6 @@ def test_sum_is_that_of_the_mesh_of_ase(random_system, device, single, total_cha
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
 @pytest.mark.parametrize("points", [(7, 11, 13), (8, 27, 25), (34, 6, 21), (6, 19, 32)])
 def test_any_numbers_of_points_are_transformed(random_system, points, single):
-    """Products of every radix, primes beyond them, odd and even; lines that fill no register."""
     system = random_system(30, seed=9)
     solver = _core.MeshSolver(SIGMA, points, ORDER, ACCURACY, single)
     found = solver.solve(system.charges, system.positions, system.cell)
