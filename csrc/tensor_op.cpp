@@ -2,6 +2,7 @@
 // evaluation, with first derivatives by features, distances and harmonics. Radial functions and
 // couplings are constants.
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "fused_ops.h"
@@ -105,8 +106,9 @@ void check_table(const TensorPlan &plan) {
                 "; fill it with RadialTable.fit");
 }
 
-// Calls body(chunk, arrays) for all chunks of atoms, in parallel. Edges of atom i are
-// order[start[i]] ..., or start[i] ... without an order.
+// Calls body(chunk, arrays) for all chunks of atoms, in parallel: threads take the next one as they
+// get free, so that no core waits for a slower one. Edges of atom i are order[start[i]] ..., or
+// start[i] ... without an order.
 template <typename T, typename Body>
 void for_chunks(const Tensor &distance, const Tensor &harmonics, at::ArrayRef<double> numbers,
                 const Tensor &starts, const Tensor &order, const Tensor &other, const Body &body) {
@@ -115,14 +117,17 @@ void for_chunks(const Tensor &distance, const Tensor &harmonics, at::ArrayRef<do
     const int64_t *start = starts.data_ptr<int64_t>();
     const int64_t *edges = order.defined() ? order.data_ptr<int64_t>() : nullptr;
     const auto firsts = kernels::chunk_atoms(start, starts.numel() - 1);
-    at::parallel_for(0, firsts.size() - 1, 1, [&](int64_t begin, int64_t end) {
-        thread_local kernels::ChunkArrays<T> arrays;
-        for (int64_t k = begin; k < end; ++k) {
-            auto chunk = arrays.gather(inputs, start, edges, other.data_ptr<int64_t>(), firsts[k],
-                                       firsts[k + 1]);
-            body(chunk, arrays);
-        }
-    });
+    const int64_t n_chunks = firsts.size() - 1;
+    std::atomic<int64_t> next{0};
+    at::parallel_for(
+        0, std::min<int64_t>(at::get_num_threads(), n_chunks), 1, [&](int64_t, int64_t) {
+            thread_local kernels::ChunkArrays<T> arrays;
+            for (int64_t k; (k = next++) < n_chunks;) {
+                auto chunk = arrays.gather(inputs, start, edges, other.data_ptr<int64_t>(),
+                                           firsts[k], firsts[k + 1]);
+                body(chunk, arrays);
+            }
+        });
 }
 
 // Calls body(coupling, path) for the paths of each group, with D of the group at hand.

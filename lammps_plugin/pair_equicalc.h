@@ -13,9 +13,8 @@
 // efield is a macroscopic field F (V/angstrom; V/cm in `electron`, V/m in `si`). The energy is then
 // E - F.M with the dipole M of dipole.h; forces are its derivatives, the response of the charges
 // included (which `fix efield` does not know). Along periodic directions only charges with a
-// polarisation can be in a field: charge_model fixed or transferred. The virial
-// is the derivative at fixed voltages along the box, which stay while a fix changes it
-// (electric_field.h).
+// polarisation can be in a field: charge_model fixed or transferred. The virial is the derivative
+// at fixed voltages along the box, which stay while a fix changes it (electric_field.h).
 //
 // `ghosts extended` makes every rank compute all that the energies of its atoms depend on, from a
 // shell of ghosts as wide as all layers reach (the ghost cutoff is raised for it), instead of
