@@ -3,10 +3,10 @@
 // a file of its own in the folder LARGE_COUNTS. To be preloaded.
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "count_file.h"
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
@@ -65,16 +65,4 @@ __attribute__((constructor)) static void start(void) {
     }
 }
 
-__attribute__((destructor)) static void finish(void) {
-    const char *folder = getenv("LARGE_COUNTS");
-    char path[4096];
-    if (folder == NULL) {
-        return;
-    }
-    snprintf(path, sizeof path, "%s/%d.count", folder, (int)getpid());
-    FILE *file = fopen(path, "w");
-    if (file != NULL) {
-        fprintf(file, "%ld\n", count);
-        fclose(file);
-    }
-}
+__attribute__((destructor)) static void finish(void) { write_count("LARGE_COUNTS", count); }

@@ -1,9 +1,8 @@
 // Counts the bytes that a process sends to others one by one; at its end the count goes to a file
 // of its own in the folder SENT_BYTES. To be preloaded.
 #include <mpi.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+
+#include "count_file.h"
 
 static long sent = 0;
 
@@ -14,16 +13,4 @@ int MPI_Send(const void *buffer, int n, MPI_Datatype type, int target, int tag, 
     return PMPI_Send(buffer, n, type, target, tag, world);
 }
 
-__attribute__((destructor)) static void finish(void) {
-    const char *folder = getenv("SENT_BYTES");
-    char path[4096];
-    if (folder == NULL) {
-        return;
-    }
-    snprintf(path, sizeof path, "%s/%d.count", folder, (int)getpid());
-    FILE *file = fopen(path, "w");
-    if (file != NULL) {
-        fprintf(file, "%ld\n", sent);
-        fclose(file);
-    }
-}
+__attribute__((destructor)) static void finish(void) { write_count("SENT_BYTES", sent); }

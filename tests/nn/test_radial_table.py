@@ -48,11 +48,14 @@ def errors(spacing, breaks, onset=4.5):
     )
 
 
-def test_values_and_slopes_are_those_of_the_function():
-    value, slope = errors(0.004, [4.5])
-    # fourth and third order in the spacing, which is 0.012 at the cutoff
-    assert value < 2e-8
-    assert slope < 1.5e-6
+@pytest.mark.parametrize(
+    ("spacing", "largest_value", "largest_slope"), [(0.004, 2e-8, 1.5e-6), (0.002, 2e-9, 1e-6)]
+)
+def test_values_and_slopes_are_those_of_the_function(spacing, largest_value, largest_slope):
+    """Fourth and third order in the spacing, which is three times as large at the cutoff."""
+    value, slope = errors(spacing, [4.5])
+    assert value < largest_value
+    assert slope < largest_slope
 
 
 def test_the_error_of_values_goes_with_the_fourth_power_of_the_spacing():
