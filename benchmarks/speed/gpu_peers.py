@@ -33,15 +33,29 @@ from equicalc import plots
 STRUCTURES = ("NaCl-512", "NaCl-1000", "NaCl-4096", "NaCl-8000", "NaCl-32768", "NaCl-97336")
 SEVENNET, MACE = "SevenNet-0", "MACE 128x0e+128x1o"
 NEQUIP = "NequIP 64 channels, l_max 1"
-# name of the network, code, its model
+OEQ = "enable_OpenEquivariance"
+# name of the network, code with the kernels it uses, its model
 CONTESTANTS = (
     (SEVENNET, "sevenn", lambda _: "7net-0"),
     (SEVENNET, "sevenn+cueq", lambda _: "7net-0"),
+    (SEVENNET, "sevenn+flash", lambda _: "7net-0"),
+    (SEVENNET, "sevenn+oeq", lambda _: "7net-0"),
     (SEVENNET, "equicalc", imported_sevennet("7net-0")),
     (MACE, "mace", random_peer("mace", ".model")),
     (MACE, "mace+cueq", random_peer("mace", ".model")),
+    (MACE, "mace+oeq", random_peer("mace", ".model")),
     (MACE, "equicalc", imported_peer("mace", ".model")),
     (NEQUIP, "nequip", random_peer("nequip", "_cuda.nequip.pt2", "cuda")),
+    (
+        NEQUIP,
+        "nequip+torchscript",
+        random_peer("nequip", "_cuda.nequip.pth", "cuda", "torchscript"),
+    ),
+    (
+        NEQUIP,
+        "nequip+torchscript+oeq",
+        random_peer("nequip", f"_cuda_{OEQ}.nequip.pth", "cuda", "torchscript", OEQ),
+    ),
     (NEQUIP, "equicalc", imported_peer("nequip", ".ckpt")),
     ("2 layers, l_max 2", "equicalc", random_network(2)),
 )
@@ -141,13 +155,16 @@ def main() -> None:
         require_device()
     for contestant in [] if options.page else CONTESTANTS:
         network, kind, model = contestant
-        code, name = kind.partition("+")[0], name_of(contestant)
+        code, name = kind.split("+")[0], name_of(contestant)
         if options.only not in name:
             continue
         if code not in pythons:
             print(f"left out: {name}; for it: --python {code}=PATH")
             continue
-        found, reason = measure(kind, model(pythons), pythons[code], options.seconds)
+        try:
+            found, reason = measure(kind, model(pythons), pythons[code], options.seconds)
+        except subprocess.CalledProcessError as error:
+            found, reason = [], f"its model could not be made: {error}"
         for row in found:
             row |= {"network": network, "kind": kind, "name": name}
             row["device"] = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"

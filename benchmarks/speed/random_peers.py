@@ -1,8 +1,10 @@
 """Writes models of other codes with random weights; run by the interpreter that has the code.
 
 ``python random_peers.py mace FOLDER`` writes ``mace.model``; ``python random_peers.py nequip
-FOLDER [cpu|cuda]`` writes ``nequip.ckpt`` and, compiled by AOTInductor, ``nequip.nequip.pt2`` or
-``nequip_cuda.nequip.pt2``. Speed does not depend on the weights.
+FOLDER [cpu|cuda [aotinductor|torchscript [MODIFIER]]]`` writes ``nequip.ckpt`` and, compiled,
+``nequip.nequip.pt2`` (AOTInductor) or ``nequip.nequip.pth`` (TorchScript), with ``_cuda`` and the
+name of the modifier, such as ``enable_OpenEquivariance``, behind the first ``nequip``. Speed does
+not depend on the weights.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ NUMBERS = [1, 8, 11, 17]
 CUTOFF = 5.0  # angstrom
 NEIGHBOURS = 26.0
 # in names of compiled files
-SUFFIXES = {"cpu": "", "cuda": "_cuda"}
+DEVICES = {"cpu": "", "cuda": "_cuda"}
+ENDINGS = {"aotinductor": ".nequip.pt2", "torchscript": ".nequip.pth"}
 
 CONFIG = f"""
 run: [train]
@@ -107,7 +110,9 @@ def mace(folder: Path) -> None:
     torch.save(model, folder / "mace.model")
 
 
-def nequip(folder: Path, device: str = "cpu") -> None:
+def nequip(
+    folder: Path, device: str = "cpu", mode: str = "aotinductor", modifier: str = ""
+) -> None:
     """Write a NequIP of 2 layers, l_max 1, 64 channels: one step of training, then compiled."""
     tools = Path(sys.executable).parent
     with tempfile.TemporaryDirectory() as name:
@@ -119,10 +124,14 @@ def nequip(folder: Path, device: str = "cpu") -> None:
             subprocess.run(train, cwd=work, check=True)
             shutil.copy(work / "best.ckpt", folder / "nequip.ckpt")
         shutil.copy(folder / "nequip.ckpt", work / "best.ckpt")
-        options = ["--mode", "aotinductor", "--device", device, "--target", "ase"]
-        compiler = [tools / "nequip-compile", "best.ckpt", "compiled.nequip.pt2", *options]
-        subprocess.run(compiler, cwd=work, check=True)
-        shutil.copy(work / "compiled.nequip.pt2", folder / f"nequip{SUFFIXES[device]}.nequip.pt2")
+        options = ["--mode", mode, "--device", device, "--target", "ase"]
+        options += ["--modifiers", modifier] if modifier else []
+        compiled = f"compiled{ENDINGS[mode]}"
+        subprocess.run(
+            [tools / "nequip-compile", "best.ckpt", compiled, *options], cwd=work, check=True
+        )
+        kernels = f"_{modifier}" if modifier else ""
+        shutil.copy(work / compiled, folder / f"nequip{DEVICES[device]}{kernels}{ENDINGS[mode]}")
 
 
 def write_random_structure(path: Path) -> None:

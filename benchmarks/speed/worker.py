@@ -6,6 +6,7 @@ Knows nothing of equicalc unless that is what it times.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -23,16 +24,26 @@ import torch  # noqa: E402
 from ase.neighborlist import neighbor_list  # noqa: E402
 from structures import CUTOFF, structure  # noqa: E402
 
+KERNELS = {
+    "cueq": "cuequivariance_ops_torch",
+    "oeq": "openequivariance",
+    "flash": "flashTP_e3nn.flashtp_large_kernel",
+}
 # angstrom: as far as atoms go in a step of molecular dynamics
 STEP = 0.01
 
 
 def calculator(kind: str, model: str, dtype: str, device: str):  # type: ignore[no-untyped-def]
-    """Return ASE's calculator of a code; names that end in ``+cueq`` use cuEquivariance."""
-    code, _, extra = kind.partition("+")
-    if extra == "cueq":
-        # without these kernels its Python package falls back to plain torch operations
-        import cuequivariance_ops_torch  # noqa: F401
+    """Return ASE's calculator of a code; what follows a ``+`` is the kernels that it uses.
+
+    cueq (cuEquivariance), oeq (OpenEquivariance), flash (FlashTP).
+    """
+    code, *extras = kind.split("+")
+    kernels = [extra for extra in extras if extra in KERNELS]
+    for extra in kernels:
+        # where they are missing, some codes go on with plain torch operations
+        importlib.import_module(KERNELS[extra])
+    enabled = {f"enable_{extra}": True for extra in kernels}
     if code == "equicalc":
         from equicalc import EquiCalculator
 
@@ -40,13 +51,11 @@ def calculator(kind: str, model: str, dtype: str, device: str):  # type: ignore[
     if code == "sevenn":
         from sevenn.calculator import SevenNetCalculator
 
-        return SevenNetCalculator(model, device=device, enable_cueq=extra == "cueq")
+        return SevenNetCalculator(model, device=device, **enabled)
     if code == "mace":
         from mace.calculators import MACECalculator
 
-        return MACECalculator(
-            model_paths=model, device=device, default_dtype=dtype, enable_cueq=extra == "cueq"
-        )
+        return MACECalculator(model_paths=model, device=device, default_dtype=dtype, **enabled)
     if code == "nequip":
         from nequip.ase import NequIPCalculator
 
