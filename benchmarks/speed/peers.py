@@ -50,22 +50,34 @@ class Contestant:
     name : str
         In tables and pictures.
     kind : str
-        Code that runs it: ``equicalc`` or a peer.
+        What runs it, as `worker.py` names it: a code, and after ``+`` a part of the code.
     model : callable
         Returns the model's name or file, given the interpreters of the peers.
     dtype : str
-    of : str
-        Name of the contestant that it is compared with: the same network in its own code.
+    of : tuple of str
+        Names of contestants that it is compared with: the same network in other codes.
     largest : int
         Atoms beyond which it is not run, for want of memory or patience.
+    most_threads : int
+        Threads beyond which it is not run, because it would not use them.
     """
 
     name: str
     kind: str
     model: Callable[[dict[str, str]], str]
     dtype: str = "float32"
-    of: str = ""
+    of: tuple[str, ...] = ()
     largest: int = 1_000_000
+    most_threads: int = 1_000
+
+    @property
+    def code(self) -> str:
+        """Code whose interpreter runs it."""
+        return self.kind.partition("+")[0]
+
+    def runs(self, structure: str, threads: int) -> bool:
+        """Whether it is run on a structure with so many threads."""
+        return int(structure.split("-")[1]) <= self.largest and threads <= self.most_threads
 
 
 def network_of(l_max: int) -> EquiNetwork:
@@ -151,7 +163,10 @@ def imported_peer(code: str, suffix: str) -> Callable[[dict[str, str]], str]:
 CONTESTANTS = (
     Contestant("SevenNet-0 in sevenn", "sevenn", lambda _: "7net-0", largest=600),
     Contestant(
-        "SevenNet-0 in equicalc", "equicalc", imported_sevennet("7net-0"), of="SevenNet-0 in sevenn"
+        "SevenNet-0 in equicalc",
+        "equicalc",
+        imported_sevennet("7net-0"),
+        of=("SevenNet-0 in sevenn",),
     ),
     Contestant(
         "SevenNet-0 in equicalc, float64", "equicalc", imported_sevennet("7net-0"), "float64"
@@ -161,13 +176,30 @@ CONTESTANTS = (
         "MACE 128x0e+128x1o in equicalc",
         "equicalc",
         imported_peer("mace", ".model"),
-        of="MACE 128x0e+128x1o in mace",
+        of=("MACE 128x0e+128x1o in mace",),
+    ),
+    Contestant(
+        "MACE 128x0e+128x1o in symmetrix, float64",
+        "symmetrix",
+        random_peer("symmetrix", ".json"),
+        "float64",
+        most_threads=1,
+    ),
+    Contestant(
+        "MACE 128x0e+128x1o in symmetrix with Kokkos, float64",
+        "symmetrix+kokkos",
+        random_peer("symmetrix", ".json"),
+        "float64",
     ),
     Contestant(
         "MACE 128x0e+128x1o in equicalc, float64",
         "equicalc",
         imported_peer("mace", ".model"),
         "float64",
+        of=(
+            "MACE 128x0e+128x1o in symmetrix, float64",
+            "MACE 128x0e+128x1o in symmetrix with Kokkos, float64",
+        ),
     ),
     Contestant(
         "NequIP 64 channels, l_max 1 in nequip", "nequip", random_peer("nequip", ".nequip.pt2")
@@ -176,7 +208,7 @@ CONTESTANTS = (
         "NequIP 64 channels, l_max 1 in equicalc",
         "equicalc",
         imported_peer("nequip", ".ckpt"),
-        of="NequIP 64 channels, l_max 1 in nequip",
+        of=("NequIP 64 channels, l_max 1 in nequip",),
     ),
     Contestant("equicalc, 2 layers, l_max 2", "equicalc", random_network(2)),
     Contestant("equicalc, 2 layers, l_max 1", "equicalc", random_network(1)),
@@ -191,7 +223,7 @@ def main() -> None:
         action="append",
         default=[],
         metavar="CODE=PATH",
-        help="interpreter that has a peer's package: sevenn=..., mace=..., nequip=...",
+        help="interpreter with a peer's package, of sevenn, mace, symmetrix or nequip",
     )
     parser.add_argument("--only", default="", metavar="WORDS", help="of '<name> <structure> <n>'")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -205,7 +237,7 @@ def main() -> None:
         for structure in NAMES:
             for threads in options.threads:
                 key = f"{contestant.name} | {structure} | {threads}"
-                if options.only in key and int(structure.split("-")[1]) <= contestant.largest:
+                if options.only in key and contestant.runs(structure, threads):
                     _measure(contestant, structure, threads, pythons, options, results, key)
     results["peak_gflops"] = fma_peak()[0]
     _publish(results, pythons)
@@ -227,8 +259,8 @@ def _measure(
     key: str,
 ) -> None:
     """Run one worker and keep what it prints; what cannot be run is kept with the reason."""
-    if contestant.kind not in pythons:
-        results["skipped"][contestant.name] = f"no interpreter: --python {contestant.kind}=PATH"
+    if contestant.code not in pythons:
+        results["skipped"][contestant.name] = f"no interpreter: --python {contestant.code}=PATH"
         return
     task = {
         "kind": contestant.kind,
@@ -241,7 +273,7 @@ def _measure(
         "seconds": options.seconds,
     }
     done = subprocess.run(
-        [pythons[contestant.kind], str(WORKER), json.dumps(task)], capture_output=True, text=True
+        [pythons[contestant.code], str(WORKER), json.dumps(task)], capture_output=True, text=True
     )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
@@ -273,7 +305,9 @@ def _page(results: dict[str, Any]) -> str:
         "",
         "Energy, forces and stress through ASE, µs per atom: median (quartiles), atoms moving by",
         "0.01 Å between calls; memory is the largest resident size of the process, and in brackets",
-        f"what the evaluation added. {'; '.join(sorted(processors))}.",
+        "what the evaluation added. The last columns compare with the same network in other codes:",
+        "with the fastest of them, and the largest difference of the energy.",
+        f"{'; '.join(sorted(processors))}.",
         "",
     ]
     for threads in (1, 2):
@@ -282,18 +316,27 @@ def _page(results: dict[str, Any]) -> str:
             for structure in NAMES:
                 entry = timings.get(f"{contestant.name} | {structure} | {threads}")
                 if entry is not None:
-                    rows.append(_row(entry, timings, contestant.of, threads))
+                    rows.append(_row(entry, _others(timings, contestant, structure, threads)))
         header = ["network", "precision", "structure", "edges/atom", "µs/atom", "memory (MB)"]
-        header.append("faster by")
+        header += ["faster by", "differs by (eV/atom)"]
         word = "thread" if threads == 1 else "threads"
         lines += [f"## {threads} {word}", "", markdown_table(header, rows), ""]
     lines += [f"Left out: {name} ({reason})." for name, reason in results["skipped"].items()]
     return "\n".join(lines)
 
 
-def _row(entry: dict[str, Any], timings: dict[str, Any], of: str, threads: int) -> list[str]:
+def _others(
+    timings: dict[str, Any], contestant: Contestant, structure: str, threads: int
+) -> list[dict[str, Any]]:
+    """Return what the contestant is compared with."""
+    keys = [f"{name} | {structure} | {threads}" for name in contestant.of]
+    return [timings[key] for key in keys if key in timings]
+
+
+def _row(entry: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
     low, high = entry["lower_quartile"], entry["upper_quartile"]
-    other = timings.get(f"{of} | {entry['structure']} | {threads}")
+    fastest = min((other["us_per_atom"] for other in others), default=None)
+    differences = [entry["energy_per_atom"] - other["energy_per_atom"] for other in others]
     added = entry["peak_MB"] - entry["peak_MB_before"]
     return [
         entry["name"],
@@ -302,7 +345,8 @@ def _row(entry: dict[str, Any], timings: dict[str, Any], of: str, threads: int) 
         f"{entry['edges_per_atom']:.1f}",
         f"{entry['us_per_atom']:.4g} ({low:.4g} to {high:.4g})",
         f"{entry['peak_MB']:.0f} (+{added:.0f})",
-        f"{other['us_per_atom'] / entry['us_per_atom']:.1f}" if other else "",
+        f"{fastest / entry['us_per_atom']:.1f}" if fastest else "",
+        f"{max(map(abs, differences)):.0e}" if differences else "",
     ]
 
 

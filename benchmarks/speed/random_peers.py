@@ -1,14 +1,16 @@
 """Writes models of other codes with random weights; run by the interpreter that has the code.
 
-``python random_peers.py mace FOLDER`` writes ``mace.model``; ``python random_peers.py nequip
-FOLDER [cpu|cuda [aotinductor|torchscript [MODIFIER]]]`` writes ``nequip.ckpt`` and, compiled,
-``nequip.nequip.pt2`` (AOTInductor) or ``nequip.nequip.pth`` (TorchScript), with ``_cuda`` and the
-name of the modifier, such as ``enable_OpenEquivariance``, behind the first ``nequip``. Speed does
-not depend on the weights.
+``python random_peers.py mace FOLDER`` writes ``mace.model``; ``python random_peers.py symmetrix
+FOLDER`` writes the same MACE as ``symmetrix.json`` and needs mace-torch beside symmetrix; ``python
+random_peers.py nequip FOLDER [cpu|cuda [aotinductor|torchscript [MODIFIER]]]`` writes
+``nequip.ckpt`` and, compiled, ``nequip.nequip.pt2`` (AOTInductor) or ``nequip.nequip.pth``
+(TorchScript), with ``_cuda`` and the name of the modifier, such as ``enable_OpenEquivariance``,
+behind the first ``nequip``. Speed does not depend on the weights.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -86,14 +88,16 @@ def mace(folder: Path) -> None:
     from e3nn import o3  # isort: skip
 
     torch.manual_seed(0)
-    residual = interaction_classes["RealAgnosticResidualInteractionBlock"]
+    # as in MACE-MP-0; symmetrix reads no other pair of them
+    first = interaction_classes["RealAgnosticInteractionBlock"]
+    further = interaction_classes["RealAgnosticResidualInteractionBlock"]
     model = modules.ScaleShiftMACE(
         r_max=CUTOFF,
         num_bessel=8,
         num_polynomial_cutoff=5,
         max_ell=3,
-        interaction_cls=residual,
-        interaction_cls_first=residual,
+        interaction_cls=further,
+        interaction_cls_first=first,
         num_interactions=2,
         num_elements=len(NUMBERS),
         hidden_irreps=o3.Irreps("128x0e+128x1o"),
@@ -108,6 +112,18 @@ def mace(folder: Path) -> None:
         atomic_inter_shift=0.0,
     )
     torch.save(model, folder / "mace.model")
+
+
+def symmetrix(folder: Path) -> None:
+    """Write the network of `mace` as symmetrix reads it."""
+    import torch
+    from symmetrix.extract_mace_data import extract_mace_data
+
+    if not (folder / "mace.model").is_file():
+        mace(folder)
+    torch.set_default_dtype(torch.float64)  # of its tables of radial functions
+    content = extract_mace_data(folder / "mace.model", NUMBERS)
+    (folder / "symmetrix.json").write_text(json.dumps(content))
 
 
 def nequip(
@@ -148,4 +164,5 @@ def write_random_structure(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"mace": mace, "nequip": nequip}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    makers = {"mace": mace, "symmetrix": symmetrix, "nequip": nequip}
+    makers[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

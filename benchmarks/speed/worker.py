@@ -36,7 +36,7 @@ STEP = 0.01
 def calculator(kind: str, model: str, dtype: str, device: str):  # type: ignore[no-untyped-def]
     """Return ASE's calculator of a code; what follows a ``+`` is the kernels that it uses.
 
-    cueq (cuEquivariance), oeq (OpenEquivariance), flash (FlashTP).
+    cueq (cuEquivariance), oeq (OpenEquivariance), flash (FlashTP), and of symmetrix kokkos.
     """
     code, *extras = kind.split("+")
     kernels = [extra for extra in extras if extra in KERNELS]
@@ -60,6 +60,10 @@ def calculator(kind: str, model: str, dtype: str, device: str):  # type: ignore[
         from nequip.ase import NequIPCalculator
 
         return NequIPCalculator.from_compiled_model(model, device=device)
+    if code == "symmetrix":
+        from symmetrix import Symmetrix
+
+        return Symmetrix(model, dtype=dtype, use_kokkos="kokkos" in extras)
     raise SystemExit(f"worker.py knows no calculator {kind!r}")
 
 
