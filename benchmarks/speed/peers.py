@@ -190,6 +190,7 @@ CONTESTANTS = (
         "symmetrix+kokkos",
         random_peer("symmetrix", ".json"),
         "float64",
+        most_threads=1,  # so its package starts Kokkos, whatever OMP_NUM_THREADS says
     ),
     Contestant(
         "MACE 128x0e+128x1o in equicalc, float64",
