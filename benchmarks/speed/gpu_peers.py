@@ -46,16 +46,9 @@ CONTESTANTS = (
     (MACE, "mace+oeq", random_peer("mace", ".model")),
     (MACE, "equicalc", imported_peer("mace", ".model")),
     (NEQUIP, "nequip", random_peer("nequip", "_cuda.nequip.pt2", "cuda")),
-    (
-        NEQUIP,
-        "nequip+torchscript",
-        random_peer("nequip", "_cuda.nequip.pth", "cuda", "torchscript"),
-    ),
-    (
-        NEQUIP,
-        "nequip+torchscript+oeq",
-        random_peer("nequip", f"_cuda_{OEQ}.nequip.pth", "cuda", "torchscript", OEQ),
-    ),
+    (NEQUIP, "nequip+oeq", random_peer("nequip", f"_cuda_{OEQ}.nequip.pt2", "cuda", OEQ)),
+    (NEQUIP, "nequip+torch.compile", random_peer("nequip", ".ckpt")),
+    (NEQUIP, "nequip+eager", random_peer("nequip", ".ckpt")),
     (NEQUIP, "equicalc", imported_peer("nequip", ".ckpt")),
     ("2 layers, l_max 2", "equicalc", random_network(2)),
 )

@@ -2,10 +2,9 @@
 
 ``python random_peers.py mace FOLDER`` writes ``mace.model``; ``python random_peers.py symmetrix
 FOLDER`` writes the same MACE as ``symmetrix.json`` and needs mace-torch beside symmetrix; ``python
-random_peers.py nequip FOLDER [cpu|cuda [aotinductor|torchscript [MODIFIER]]]`` writes
-``nequip.ckpt`` and, compiled, ``nequip.nequip.pt2`` (AOTInductor) or ``nequip.nequip.pth``
-(TorchScript), with ``_cuda`` and the name of the modifier, such as ``enable_OpenEquivariance``,
-behind the first ``nequip``. Speed does not depend on the weights.
+random_peers.py nequip FOLDER [cpu|cuda [MODIFIER]]`` writes ``nequip.ckpt`` and, compiled by
+AOTInductor, ``nequip.nequip.pt2``, with ``_cuda`` and the name of the modifier, such as
+``enable_OpenEquivariance``, behind the first ``nequip``. Speed does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ NUMBERS = [1, 8, 11, 17]
 CUTOFF = 5.0  # angstrom
 NEIGHBOURS = 26.0
 # in names of compiled files
-DEVICES = {"cpu": "", "cuda": "_cuda"}
-ENDINGS = {"aotinductor": ".nequip.pt2", "torchscript": ".nequip.pth"}
+SUFFIXES = {"cpu": "", "cuda": "_cuda"}
 
 CONFIG = f"""
 run: [train]
@@ -126,9 +124,7 @@ def symmetrix(folder: Path) -> None:
     (folder / "symmetrix.json").write_text(json.dumps(content))
 
 
-def nequip(
-    folder: Path, device: str = "cpu", mode: str = "aotinductor", modifier: str = ""
-) -> None:
+def nequip(folder: Path, device: str = "cpu", modifier: str = "") -> None:
     """Write a NequIP of 2 layers, l_max 1, 64 channels: one step of training, then compiled."""
     tools = Path(sys.executable).parent
     with tempfile.TemporaryDirectory() as name:
@@ -140,14 +136,12 @@ def nequip(
             subprocess.run(train, cwd=work, check=True)
             shutil.copy(work / "best.ckpt", folder / "nequip.ckpt")
         shutil.copy(folder / "nequip.ckpt", work / "best.ckpt")
-        options = ["--mode", mode, "--device", device, "--target", "ase"]
+        options = ["--mode", "aotinductor", "--device", device, "--target", "ase"]
         options += ["--modifiers", modifier] if modifier else []
-        compiled = f"compiled{ENDINGS[mode]}"
-        subprocess.run(
-            [tools / "nequip-compile", "best.ckpt", compiled, *options], cwd=work, check=True
-        )
-        kernels = f"_{modifier}" if modifier else ""
-        shutil.copy(work / compiled, folder / f"nequip{DEVICES[device]}{kernels}{ENDINGS[mode]}")
+        compiler = [tools / "nequip-compile", "best.ckpt", "compiled.nequip.pt2", *options]
+        subprocess.run(compiler, cwd=work, check=True)
+        suffix = SUFFIXES[device] + (f"_{modifier}" if modifier else "")
+        shutil.copy(work / "compiled.nequip.pt2", folder / f"nequip{suffix}.nequip.pt2")
 
 
 def write_random_structure(path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from ase.neighborlist import neighbor_list  # noqa: E402
+from random_peers import write_random_structure  # noqa: E402
 from structures import CUTOFF, structure  # noqa: E402
 
 KERNELS = {
@@ -59,7 +61,13 @@ def calculator(kind: str, model: str, dtype: str, device: str):  # type: ignore[
     if code == "nequip":
         from nequip.ase import NequIPCalculator
 
-        return NequIPCalculator.from_compiled_model(model, device=device)
+        if not model.endswith(".ckpt"):
+            return NequIPCalculator.from_compiled_model(model, device=device)
+        mode = "compile" if "torch.compile" in extras else "eager"
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            write_random_structure(Path("random.xyz"))  # the checkpoint asks for it
+            return NequIPCalculator._from_saved_model(model, device=device, compile_mode=mode)
     if code == "symmetrix":
         from symmetrix import Symmetrix
 
