@@ -21,6 +21,11 @@ AtomGraph::AtomGraph(LAMMPS_NS::LAMMPS *lmp, const Units &units, double cutoff,
       species_of_type_(std::move(species_of_type)),
       species_(torch::empty({0}, torch::kInt64)) {}
 
+bool AtomGraph::describes(int i) const {
+    constexpr int kAll = 1;  // bit of the group
+    return species_of_type_[atom->type[i]] >= 0 && (atom->mask[i] & kAll) != 0;
+}
+
 void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
     const int n_atoms = atom->nlocal + atom->nghost;
     row_of_atom_.assign(n_atoms, -1);
@@ -31,7 +36,7 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
     atom_of_row_.clear();
     for (int k = 0; k < list.inum; ++k) {
         const int i = list.ilist[k];
-        if (i < atom->nlocal && describes_type(atom->type[i])) {
+        if (i < atom->nlocal && describes(i)) {
             const int row = static_cast<int>(atom_of_row_.size());
             row_of_atom_[i] = row;
             owners_[i] = {comm->me, row};
@@ -82,7 +87,7 @@ void AtomGraph::add_halo() {
 void AtomGraph::add_ghosts(const LAMMPS_NS::NeighList &list, int depth) {
     has_ghost_rows_ = true;
     const auto add = [this](int i) {
-        if (i >= atom->nlocal && row_of_atom_[i] < 0 && describes_type(atom->type[i])) {
+        if (i >= atom->nlocal && row_of_atom_[i] < 0 && describes(i)) {
             row_of_atom_[i] = static_cast<int>(n_total());
             atom_of_row_.push_back(i);
         }

@@ -72,7 +72,9 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     // Row of a LAMMPS atom, local or ghost; -1: not described by the model.
     const std::vector<int> &row_of_atom() const { return row_of_atom_; }
     // Where a charged model has nothing to say, charges are zero.
-    bool describes_type(int type) const { return species_of_type_[type] >= 0; }
+    // Every atom is in group `all`, but those that a fix of the kind of gcmc takes out for a moment
+    // to see what their deletion would cost.
+    bool describes(int i) const;
     // How messages name an atom: by its tag, or where there are none by its place on this rank.
     std::string label(int i) const;
 

@@ -63,11 +63,13 @@ const PairEquicalc &KSpaceEquicalc::require_pair() const {
     const auto *pair = dynamic_cast<PairEquicalc *>(
         force->pair != nullptr ? force->pair_match("^equicalc", 0) : nullptr);
     if (pair == nullptr) {
-        error->all(FLERR, std::string("kspace_style equicalc sums the charges of 'pair_style "
-                                      "equicalc', alone or once under hybrid styles; found "
-                                      "'pair_style ") +
-                              (force->pair_style != nullptr ? force->pair_style : "none") +
-                              "'. Type 'kspace_style pppm 1e-5' instead");
+        const std::string found = force->pair_style != nullptr ? force->pair_style : "none";
+        const std::string instead =
+            found == "none" ? "pair_style equicalc' before it" : "kspace_style pppm 1e-5' instead";
+        error->all(FLERR,
+                   "kspace_style equicalc sums the charges of 'pair_style equicalc', alone or once "
+                   "under hybrid styles; found 'pair_style " +
+                       found + "'. Type '" + instead);
     }
     return *pair;
 }

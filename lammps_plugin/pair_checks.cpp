@@ -2,6 +2,7 @@
 #include "pair_equicalc.h"
 
 #include "dipole.h"
+#include "words.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -10,28 +11,19 @@
 #include "error.h"
 #include "fix.h"
 #include "force.h"
+#include "group.h"
 #include "kspace.h"
 #include "modify.h"
+#include "neighbor.h"
 #include "utils.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <string>
 
 using namespace LAMMPS_NS;
 using namespace equicalc_lammps;
-
-namespace {
-
-std::string shortest(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%g", value);
-    return text;
-}
-
-}  // namespace
 
 void PairEquicalc::require_settings_of_charged_model() const {
     if (atom->q_flag == 0) {
@@ -176,5 +168,65 @@ void PairEquicalc::refuse_pair_energies() const {
                            "'; 'compute ID all pe/atom' gives energies of atoms, and the energy "
                            "between groups is a difference of runs with and without one of them");
         }
+    }
+}
+
+// Without the pairs that are left out, atoms would have other surroundings than they have.
+void PairEquicalc::refuse_exclusions() const {
+    const std::vector<int> &species = members_.front().species_of_type;
+    // Described atoms of this rank in a group; fixes of the kind of gcmc exclude one that is empty.
+    const auto count = [&](int bit) {
+        return std::count_if(atom->mask, atom->mask + atom->nlocal, [&](const int &mask) {
+            return (mask & bit) != 0 && species[atom->type[&mask - atom->mask]] >= 0;
+        });
+    };
+    const auto any_of = [&](int bit) {
+        int found = count(bit) > 0 ? 1 : 0;
+        MPI_Allreduce(MPI_IN_PLACE, &found, 1, MPI_INT, MPI_MAX, world);
+        return found != 0;
+    };
+    std::string found;
+    for (int k = 0; k < neighbor->nex_type; ++k) {
+        const int a = neighbor->ex1_type[k], b = neighbor->ex2_type[k];
+        if (species[a] >= 0 && species[b] >= 0) {
+            found = "type " + std::to_string(a) + " " + std::to_string(b);
+        }
+    }
+    for (int k = 0; k < neighbor->nex_group; ++k) {
+        const int a = neighbor->ex1_group[k], b = neighbor->ex2_group[k];
+        if (any_of(group->bitmask[a]) && any_of(group->bitmask[b])) {
+            found = std::string("group ") + group->names[a] + " " + group->names[b];
+        }
+    }
+    for (int k = 0; k < neighbor->nex_mol; ++k) {
+        const int a = neighbor->ex_mol_group[k];
+        if (any_of(group->bitmask[a])) {
+            found = std::string(neighbor->ex_mol_intra[k] != 0 ? "molecule/intra "
+                                                               : "molecule/inter ") +
+                    group->names[a];
+        }
+    }
+    if (!found.empty()) {
+        error->all(FLERR,
+                   "pair_style equicalc: found 'neigh_modify exclude " + found +
+                       "', but energies belong to whole neighbourhoods, also around atoms that do "
+                       "not move. Type 'neigh_modify exclude none'; 'fix ID GROUP setforce 0 0 0' "
+                       "holds atoms in their places");
+    }
+}
+
+// Zeros in place of deviations look like models that agree.
+void PairEquicalc::warn_of_deviations() const {
+    if (members_.size() == 1 || options_.deviation_every > 0 || comm->me != 0) {
+        return;
+    }
+    for (const Compute *compute : modify->get_compute_by_style("^pair$")) {
+        if (compute->size_vector != nextra) {
+            continue;  // of another style under hybrid
+        }
+        const std::string id = compute->id;
+        error->warning(FLERR, "compute " + id + " (pair): c_" + id +
+                                  "[5-7] are zero, deviations of the models are computed only when "
+                                  "asked for. Type 'pair_style equicalc deviation 10'");
     }
 }

@@ -128,6 +128,9 @@ class PairEquicalc : public Pair {
     void refuse_other_charges() const;
     void warn_of_fix_efield() const;
     void refuse_pair_energies() const;
+    void refuse_exclusions() const;
+    void warn_of_deviations() const;
+    void warn_of_masses() const;  // in pair_masses.cpp
     void require_centroid_virials() const;
 
     void evaluate(int eflag, int vflag);
@@ -173,8 +176,9 @@ class PairEquicalc : public Pair {
     equicalc_lammps::StyleOptions options_;
     equicalc_lammps::Units units_;
     std::array<double, 3> field_in_volt() const;
-    bigint listed_at_ = -1;  // step of the neighbour list the graph's rows belong to
-    bool has_rows_ = false;  // since the last init
+    bigint listed_at_ = -1;      // step of the neighbour list the graph's rows belong to
+    bool has_rows_ = false;      // since the last init
+    bool knows_masses_ = false;  // whether they were compared with the elements of pair_coeff
 
     std::vector<Member> members_;
     std::unique_ptr<equicalc_lammps::Committee> committee_;

@@ -62,6 +62,12 @@ void PairEquicalc::init_style() {
     }
     require_dispersion();
     refuse_pair_energies();
+    refuse_exclusions();
+    warn_of_deviations();
+    if (!knows_masses_) {
+        warn_of_masses();
+        knows_masses_ = true;
+    }
     // under hybrid styles LAMMPS sizes its buffers by the hybrid style, which asked before the
     // model was known
     force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);

@@ -100,6 +100,7 @@ void PairEquicalc::coeff(int narg, char **arg) {
     if (options_.deviation_every > 0) {
         comm_reverse = std::max(3, comm_reverse);  // forces
     }
+    knows_masses_ = false;
     coulomb_.reset();
     require_possible_field();
     if (info().has_charges()) {

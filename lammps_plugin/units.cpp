@@ -13,11 +13,12 @@ namespace {
 // The SI of 2019 and CODATA 2018, as ASE and equicalc.electrostatics have them.
 constexpr double kElementaryCharge = 1.602176634e-19;  // C
 constexpr double kAvogadro = 6.02214076e23;
-constexpr double kCalorie = 4.184;            // J, the thermochemical one of LAMMPS
-constexpr double kHartree = 27.211386245988;  // eV
-constexpr double kBohr = 0.529177210903;      // angstrom
-constexpr double kAngstrom = 1e-10;           // m
-constexpr double kVoltPerCentimetre = 1e-8;   // V/angstrom
+constexpr double kCalorie = 4.184;             // J, the thermochemical one of LAMMPS
+constexpr double kHartree = 27.211386245988;   // eV
+constexpr double kBohr = 0.529177210903;       // angstrom
+constexpr double kAngstrom = 1e-10;            // m
+constexpr double kDalton = 1.66053906660e-27;  // kg
+constexpr double kVoltPerCentimetre = 1e-8;    // V/angstrom
 
 struct Named {
     const char *name;
@@ -28,7 +29,7 @@ constexpr std::array<Named, 4> kKnown{{
     {"metal", {}},
     {"real", {kElementaryCharge * kAvogadro / (1000.0 * kCalorie), 1.0, 1.0, 1.0}},
     {"electron", {1.0 / kHartree, 1.0 / kBohr, 1.0, 1.0 / kVoltPerCentimetre}},
-    {"si", {kElementaryCharge, kAngstrom, kElementaryCharge, 1.0 / kAngstrom}},
+    {"si", {kElementaryCharge, kAngstrom, kElementaryCharge, 1.0 / kAngstrom, kDalton}},
 }};
 
 }  // namespace

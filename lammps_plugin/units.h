@@ -13,6 +13,7 @@ namespace equicalc_lammps {
 struct Units {
     // One eV, one angstrom, one e and one V/angstrom in units of the deck; 1 in `units metal`.
     double energy = 1.0, length = 1.0, charge = 1.0, field = 1.0;
+    double mass = 1.0;  // one dalton
 
     // One eV/angstrom.
     double force() const { return energy / length; }

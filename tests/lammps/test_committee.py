@@ -165,6 +165,19 @@ run 6
     assert every[[0, 3, 6]] == pytest.approx(values[[0, 3, 6]], abs=1e-12)
 
 
+def test_deviations_that_nobody_computes_are_warned_about(bench, committee):
+    """`fix halt` on zeros would never halt."""
+    names = " ".join(map(str, committee("none")))
+    deck = bench.deck(names, "compute p all pair equicalc\nrun 0\n", kspace=None)
+    log = bench.run(deck, bench.salt((1, 1, 1))).log
+    for words in ("WARNING: compute p (pair)", "c_p[5-7] are zero", "equicalc deviation 10'"):
+        assert words in log
+    asked = deck.replace("pair_style equicalc", "pair_style equicalc deviation 1")
+    alone = deck.replace(names, names.split()[0])
+    for other in (asked, alone):
+        assert "are zero" not in bench.run(other).log
+
+
 def test_a_run_halts_at_a_large_deviation(bench, committee):
     names = " ".join(map(str, committee("none")))
     body = """compute p all pair equicalc

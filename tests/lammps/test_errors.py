@@ -66,6 +66,33 @@ def test_impossible_field_is_named(bench, tiny_model, style, words):
     assert_says(message(bench, bench.deck(tiny_model, "run 0\n", style=style)), *words)
 
 
+@pytest.mark.parametrize("units", ["metal", "si"])
+def test_masses_of_other_elements_than_those_of_pair_coeff_are_warned_about(
+    bench, tiny_model, units
+):
+    atoms = bench.salt((1, 1, 1))
+    deck = bench.deck(tiny_model, "run 0\nrun 0\n", kspace="pppm 1.0e-4")
+    if units == "si":
+        box = "region r block 0 6.29e-10 0 6.29e-10 0 6.29e-10\ncreate_box 2 r\n"
+        box += "create_atoms 1 single 1e-10 1e-10 1e-10\ncreate_atoms 2 single 4e-10 1e-10 1e-10\n"
+        box += "mass 1 6.492e-26\nmass 2 5.887e-26\nneighbor 1e-10 bin\n"
+        deck = deck.replace("units metal", "units si").replace("read_data structure.data", box)
+    assert "has the mass of" not in bench.run(deck, atoms).log
+    log = bench.run(deck.replace("K Cl\n", "Cl K\n"), atoms).log
+    assert log.count("WARNING: pair_style equicalc: type 1 has the mass of K") == 1
+    assert "pair_coeff * * MODEL K Cl" in log
+    # masses that are those of no element of the model are none of our business
+    rounded = deck.replace("run 0\nrun 0", "mass * 36.0\nrun 0")
+    if units == "metal":
+        assert "has the mass of" not in bench.run(rounded, atoms).log
+
+
+def test_kspace_style_without_a_pair_style_is_reported(bench, tiny_model):
+    deck = bench.deck(tiny_model, "run 0\n", kspace="equicalc 1.0e-5")
+    deck = "\n".join(line for line in deck.split("\n") if not line.startswith("pair_"))
+    assert_says(message(bench, deck), "found 'pair_style none'", "Type 'pair_style equicalc'")
+
+
 def test_field_without_charges_is_refused(bench, tiny_model_without_charges):
     deck = bench.deck(tiny_model_without_charges, "run 0\n", kspace=None, style="efield 0 0 0.1")
     assert_says(message(bench, deck), "has no charges", "type 'pair_style equicalc'")

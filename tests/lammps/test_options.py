@@ -72,6 +72,39 @@ def test_multiple_time_steps_without_inner_forces_are_velocity_verlet(bench, tin
     assert np.abs(found["PotEng"] - expected["PotEng"]).max() < 1e-9
 
 
+EXCLUDED = "fix ID GROUP setforce 0 0 0"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    "words", ["type 1 2", "group some some", "group all some", "molecule/intra some"]
+)
+def test_left_out_pairs_are_refused(bench, tiny_model, words, ranks):
+    command = f"group some id 1 2 5\nneigh_modify exclude {words}\nrun 0\n"
+    deck = bench.deck(tiny_model, command, kspace="pppm 1.0e-4")
+    if words.startswith("molecule"):
+        deck = deck.replace("structure.data", "structure.data\nfix m all property/atom mol")
+    found = message(bench, deck, ranks=ranks)
+    assert_says(found, f"neigh_modify exclude {words}'", "neigh_modify exclude none", EXCLUDED)
+
+
+def test_left_out_pairs_of_other_types_are_no_matter(bench, tiny_model):
+    """Neither of types without an element, nor of a group without atoms of the model."""
+    from equicalc.lammps_run import write_data
+
+    atoms = bench.salt((2, 1, 1))
+    energies = []
+    for command in ("", "neigh_modify exclude type 1 3\n", "neigh_modify exclude group all ar\n"):
+        everything = atoms.copy()
+        everything.append("Ar")
+        everything.positions[-1] = [1.6, 1.6, 1.6]
+        write_data(bench.directory / "structure.data", everything, ["K", "Cl", "Ar"])
+        body = f"group ar type 3\n{command}{THERMO}run 0\n"
+        deck = bench.deck(tiny_model, body, kspace="pppm 1.0e-6").replace("K Cl\n", "K Cl NULL\n")
+        energies.append(bench.run(deck).thermo[-1]["PotEng"][-1])
+    assert energies[0] == energies[1] == energies[2]
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(
     "mover",
@@ -94,6 +127,35 @@ def test_monte_carlo_at_zero_temperature_never_raises_the_energy(bench, model_of
     assert energies[-1] < energies[0] - 0.1
     # the state it arrived at has the energy that the pair style gives it
     assert run.thermo[1]["PotEng"][0] == pytest.approx(energies[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", ["predicted with widths", "fixed with widths"])
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_deletions_of_gcmc_cost_the_energy_of_a_vacancy(bench, model_of, side, name, ranks):
+    """Near zero temperature an atom leaves when the chemical potential pays for its vacancy."""
+    model = model_of(name)
+    atoms = bench.salt((1, 1, 1), rattle=0.0)  # all sites are equal
+    vacant = atoms.copy()
+    del vacant[next(atom.index for atom in atoms if atom.symbol == "K")]
+    energies = [bench.from_ase(s, model)["energy"] for s in (atoms, vacant)]
+    # exp(mu / kT) over the thermal wavelength adds less than 0.2 eV at 150 K
+    chemical_potential = energies[0] - energies[1] + (0.4 if side == "above" else -0.4)
+    body = (
+        "group gas type 1\nthermo 1\n"
+        f"fix mc gas gcmc 1 1 0 1 29494 150 {chemical_potential} 0.2 full_energy\n"
+        "thermo_style custom step atoms f_mc[3] f_mc[4] f_mc[5] f_mc[6]\nrun 12\n"
+    )
+    deck = bench.deck(model, body, kspace="pppm 1.0e-6", style="contacts ignore")
+    table = bench.run(deck, atoms, ranks=ranks).thermo[-1]
+    assert table["f_mc[5]"][-1] >= 3  # attempts
+    if side == "above":
+        assert np.all(table["f_mc[6]"] == 0)
+        assert np.all(table["Atoms"] >= 8)
+    else:  # later attempts meet another crystal
+        first = np.flatnonzero(table["f_mc[5]"])[0]
+        assert table["f_mc[6]"][first] == 1
+        assert table["Atoms"][first] == 7
 
 
 # ---- with other pair styles --------------------------------------------------------------------
