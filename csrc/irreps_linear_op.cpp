@@ -4,6 +4,7 @@
 #include "matrix_kernels.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 namespace equicalc {
@@ -45,9 +46,37 @@ Tensor transpose(const Tensor &weight, const Tensor &table) {
     return result;
 }
 
+// Columns of a row that may differ from zero: all that is added lies in them.
+struct Columns {
+    int64_t begin = 0, end = 0;
+};
+
 template <typename T>
-void mix(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, Tensor &out) {
+Columns nonzero_columns(const T *row, int64_t width) {
+    const auto is_nonzero = [](T value) { return value != T(0); };
+    const T *first = std::find_if(row, row + width, is_nonzero);
+    const T *last = row + width;
+    while (last > first && !is_nonzero(last[-1])) {
+        --last;
+    }
+    return {first - row, last - row};
+}
+
+template <typename T>
+void add_row(const T *row, const Columns &columns, int64_t n_atoms, int64_t width, T *out) {
+    for (int64_t atom = 0; atom < n_atoms; ++atom, out += width) {
+        for (int64_t k = columns.begin; k < columns.end; ++k) {
+            out[k] += row[k];
+        }
+    }
+}
+
+template <typename T>
+void mix(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, const Tensor &row,
+         Tensor &out) {
     const int64_t in_row = x.size(1), out_row = out.size(1);
+    const T *added = row.defined() ? row.const_data_ptr<T>() : nullptr;
+    const Columns columns = added ? nonzero_columns(added, out_row) : Columns{};
     at::parallel_for(
         0, (x.size(0) + kAtoms<T> - 1) / kAtoms<T>, 1, [&](int64_t begin, int64_t end) {
             std::vector<int64_t> written;
@@ -67,15 +96,17 @@ void mix(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, 
                             add},
                         n_atoms);
                 }
+                add_row(added, columns, n_atoms, out_row,
+                        out.mutable_data_ptr<T>() + first * out_row);
             }
         });
 }
 
 // The same with products of torch: on the device its matrices are the fast ones.
 Tensor mixed_by_products(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs,
-                         int64_t width) {
+                         const Tensor &row, int64_t width) {
     const int64_t n = x.size(0);
-    Tensor out = torch::zeros({n, width}, x.options());
+    Tensor out = row.defined() ? row.repeat({n, 1}) : torch::zeros({n, width}, x.options());
     for (const Pair &pair : pairs) {
         // components as a batch, so that nothing is copied
         const auto block = [&](const Tensor &rows, int64_t first, int64_t channels) {
@@ -90,9 +121,11 @@ Tensor mixed_by_products(const Tensor &x, const Tensor &weight, const std::vecto
     return out;
 }
 
-Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, int64_t width) {
+// `row` [width] is added to every row of the result where it is defined.
+Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs,
+             const Tensor &row, int64_t width) {
     if (uses_groups(x)) {
-        return mixed_by_products(x, weight, pairs, width);
+        return mixed_by_products(x, weight, pairs, row, width);
     }
     int64_t covered = 0;
     std::vector<int64_t> written;
@@ -106,21 +139,30 @@ Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pai
     Tensor out = covered == width ? torch::empty({x.size(0), width}, x.options())
                                   : torch::zeros({x.size(0), width}, x.options());
     EQUICALC_DISPATCH(x.scalar_type(), "irreps_linear",
-                      [&] { mix<scalar_t>(x, weight, pairs, out); });
+                      [&] { mix<scalar_t>(x, weight, pairs, row, out); });
     return out;
 }
 
 Tensor irreps_linear_forward(const Tensor &x, const Tensor &weight, const Tensor &,
-                             const Tensor &table, int64_t width) {
+                             const Tensor &table, int64_t width,
+                             const std::optional<Tensor> &bias) {
     check_like(weight, x, "weights");
     TORCH_CHECK(x.dim() == 2, "equicalc: irreps_linear takes features [n, width], found ",
                 x.sizes());
-    return mixed(x.contiguous(), weight.contiguous(), read_pairs(table, false), width);
+    Tensor row;
+    if (bias) {
+        check_like(*bias, x, "the bias");
+        TORCH_CHECK(bias->dim() == 1 && bias->size(0) == width,
+                    "equicalc: irreps_linear takes a bias [", width, "], found ", bias->sizes());
+        row = bias->contiguous();
+    }
+    return mixed(x.contiguous(), weight.contiguous(), read_pairs(table, false), row, width);
 }
 
 struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight,
-                          const Tensor &transposed, const Tensor &table, int64_t width) {
+                          const Tensor &transposed, const Tensor &table, int64_t width,
+                          const std::optional<Tensor> &bias) {
         // Through the dispatcher, where tracers of torch.export see one operator.
         static const auto op = c10::Dispatcher::singleton()
                                    .findSchemaOrThrow("equicalc::irreps_linear", "")
@@ -128,7 +170,7 @@ struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({weight, transposed, table});
         context->saved_data["width"] = x.size(1);
-        return op.call(x, weight, transposed, table, width);
+        return op.call(x, weight, transposed, table, width, bias);
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
@@ -139,22 +181,26 @@ struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
         const Tensor transposed = saved[1].numel() == saved[0].numel()
                                       ? saved[1].contiguous()
                                       : transpose(saved[0], saved[2]);
-        return {mixed(grads[0].contiguous(), transposed, read_pairs(saved[2], true),
+        return {mixed(grads[0].contiguous(), transposed, read_pairs(saved[2], true), Tensor(),
                       context->saved_data["width"].toInt()),
-                Tensor(), Tensor(), Tensor(), Tensor()};
+                Tensor(),
+                Tensor(),
+                Tensor(),
+                Tensor(),
+                Tensor()};
     }
 };
 
 Tensor irreps_linear(const Tensor &x, const Tensor &weight, const Tensor &transposed,
-                     const Tensor &pairs, int64_t width) {
-    TORCH_CHECK(!weight.requires_grad(),
+                     const Tensor &pairs, int64_t width, const std::optional<Tensor> &bias) {
+    TORCH_CHECK(!weight.requires_grad() && !(bias && bias->requires_grad()),
                 "equicalc: irreps_linear has no gradient of its weights; set fused = False on the "
                 "modules of equicalc.nn to train them");
-    return IrrepsLinear::apply(x, weight, transposed, pairs, width);
+    return IrrepsLinear::apply(x, weight, transposed, pairs, width, bias);
 }
 
 Tensor irreps_linear_meta(const Tensor &x, const Tensor &, const Tensor &, const Tensor &,
-                          int64_t width) {
+                          int64_t width, const std::optional<Tensor> &) {
     return torch::empty({x.size(0), width}, x.options());
 }
 
@@ -162,8 +208,8 @@ Tensor irreps_linear_meta(const Tensor &x, const Tensor &, const Tensor &, const
 
 TORCH_LIBRARY_FRAGMENT(equicalc, library) {
     library.def(
-        "irreps_linear(Tensor x, Tensor weight, Tensor transposed, Tensor pairs, int width) -> "
-        "Tensor");
+        "irreps_linear(Tensor x, Tensor weight, Tensor transposed, Tensor pairs, int width, "
+        "Tensor? bias=None) -> Tensor");
 }
 
 EQUICALC_REGISTER(irreps_linear, irreps_linear_forward, CPU)

@@ -19,9 +19,10 @@ from equicalc.response import ChargeModel
 
 # How far this machine may be from the numbers stored in the file, relative to the largest of them
 # (or to one in eV/atom, eV/angstrom, eV/angstrom^3, e). Sums run in another order on another CPU,
-# which moves float64 results by about 1e-12 and float32 results by about 1e-5; wrong weights or
-# kernels move them by far more.
-SELF_CHECK_TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
+# which moves float64 results by about 1e-12 and float32 results by about 1e-5; tables of radial
+# functions move forces of imported networks by up to 2e-7; wrong weights or kernels move them by
+# far more.
+SELF_CHECK_TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
 # The stored numbers come from the exact sum, so the check must not see the accuracy of a mesh.
 SELF_CHECK_KSPACE_ACCURACY = 1e-10
 

@@ -125,11 +125,16 @@ def _import(commands) -> None:  # type: ignore[no-untyped-def]
     parser.add_argument(
         "source", metavar="SOURCE", help="a model of that code, or a name such as 7net-0"
     )
-    parser.add_argument("-o", "--output", metavar="MODEL.pt", help="default: SOURCE.pt, here")
+    parser.add_argument(
+        "-o", "--output", metavar="MODEL.pt", help="default: SOURCE.pt or SOURCE-MODE.pt, here"
+    )
     parser.add_argument(
         "--elements", nargs="+", metavar="EL", help="keep these elements only; default: all"
     )
     parser.add_argument("--head", metavar="HEAD", help="which head of a MACE model with several")
+    parser.add_argument(
+        "--modal", metavar="MODE", help="which mode of a SevenNet with several, such as PBE"
+    )
 
 
 def _info(commands) -> None:  # type: ignore[no-untyped-def]

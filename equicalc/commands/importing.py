@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +21,27 @@ def import_model(options: argparse.Namespace) -> None:
     from equicalc.deploy.deviation import common_structures, export_checked
     from equicalc.interop import import_network
 
-    output = Path(options.output or f"{Path(options.source).stem}.pt")
+    output = Path(options.output or default_name(options.source, options.modal))
     check_writable(output, (".pt",))
     if unknown := [e for e in options.elements or [] if e not in atomic_numbers]:
         raise ConfigError(f"'{unknown[0]}' in --elements is not a chemical symbol; write Na Cl")
-    found = import_network(options.kind, options.source, options.elements, options.head)
+    found = import_network(
+        options.kind, options.source, options.elements, options.head, options.modal
+    )
     print(f"read: {found.about.get('origin', options.source)}")
     structures = common_structures(found.network.config.elements)
     print_deviations(
         export_checked(found.network, output, structures, name=output.stem, **found.about)
     )
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def default_name(source: str, modal: str | None) -> str:
+    """Return the file that a network is written to; networks of two modes are two files."""
+    if modal is None:
+        return f"{Path(source).stem}.pt"
+    # names of modes are free text
+    return f"{Path(source).stem}-{re.sub(r'[^A-Za-z0-9_.+-]', '_', modal)}.pt"
 
 
 def print_deviations(deviations: dict[str, Deviation]) -> None:

@@ -18,8 +18,9 @@ KINDS = {
     "nequip": "nequip:import_nequip",
 }
 
-# kinds whose function takes a head as well
-WITH_HEADS = ("mace",)
+# Of networks that give several answers: what chooses one, as the kinds that have it call it. Their
+# functions take it as a third argument.
+CHOICES = {"mace": "head", "sevennet": "modal"}
 
 
 @dataclass
@@ -43,6 +44,7 @@ def import_network(
     source: str | Path,
     elements: Sequence[str] | None = None,
     head: str | None = None,
+    modal: str | None = None,
 ) -> Imported:
     """Read the network of another code.
 
@@ -56,11 +58,13 @@ def import_network(
         Chemical symbols to keep; all of the network's by default.
     head : str, optional
         Which head of a network with several, for kinds that have them.
+    modal : str, optional
+        Which mode of a network with several, for kinds that have them.
 
     Raises
     ------
     ConfigError
-        Networks of this kind have no heads.
+        Networks of this kind have no heads, or no modes.
     ModelFileError
         The source is missing, damaged, or of a variant that cannot be imported.
     UnsupportedElementError
@@ -68,10 +72,13 @@ def import_network(
     """
     module, name = KINDS[kind].split(":")
     function = getattr(importlib.import_module(f"equicalc.interop.{module}"), name)
-    if head is None:
-        found: Imported = function(source, elements)
-    elif kind in WITH_HEADS:
-        found = function(source, elements, head)
-    else:
-        raise ConfigError(f"networks of kind {kind} have no heads; leave out --head {head}")
+    given = {"head": head, "modal": modal}
+    chosen = given.pop(CHOICES[kind]) if kind in CHOICES else None
+    for option, value in given.items():
+        if value is not None:
+            name = {"head": "heads", "modal": "modes"}[option]
+            raise ConfigError(
+                f"networks of kind {kind} have no {name}; leave out --{option} {value}"
+            )
+    found: Imported = function(source, elements, *([] if chosen is None else [chosen]))
     return found

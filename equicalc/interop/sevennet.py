@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from equicalc.errors import ModelFileError, UnsupportedElementError
 from equicalc.interop.imported import Imported
 from equicalc.interop.sevennet_checkpoint import Checkpoint, read_checkpoint
 from equicalc.interop.sevennet_weights import (
+    Constants,
     LayerWeights,
     Matrices,
     edge_irreps,
     factor_of,
     feature_irreps,
+    has_constants,
     layer_weights,
-    linear_matrices,
+    linear_layer,
     own_kind,
 )
 from equicalc.nn.gated_config import GatedNetworkConfig
@@ -32,16 +35,36 @@ CITATION = (
     "Y. Park, J. Kim, S. Hwang, S. Han, J. Chem. Theory Comput. 20, 4857 (2024); "
     "imported from a checkpoint of SevenNet"
 )
-# SHA-256 of the checkpoints that the package sevenn ships, whose data and licence are known
-SHIPPED_SHA256 = {
-    "7net-0": "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
-    "7net-l3i5": "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
+MODAL_CITATION = "J. Kim et al., J. Am. Chem. Soc. (2024), doi 10.1021/jacs.4c14455"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What is known of weights that the package sevenn ships: data, level of theory by mode."""
+
+    data: str
+    theory: dict[str | None, str]
+
+
+_PBE = "PBE and PBE+U (Materials Project, VASP)"
+_SINGLE = Shipped("MPtrj (Materials Project trajectories)", {None: _PBE})
+# SHA-256 of a checkpoint -> what is known of it
+SHIPPED = {
+    # 7net-0, 7net-l3i5
+    "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36": _SINGLE,
+    "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d": _SINGLE,
+    # 7net-mf-0
+    "81791329b37d445f46b531578c182c41792d98c7814222c9e5dde276402225fd": Shipped(
+        "PBE(+U) and r2SCAN trajectories of the Materials Project",
+        {"PBE": _PBE, "R2SCAN": "r2SCAN (Materials Project, VASP)"},
+    ),
 }
 SHIPPED_LICENCE = "MIT (SevenNet, copyright Yutack Park)"
-SHIPPED_THEORY = "PBE and PBE+U (Materials Project, VASP)"
 
 
-def import_sevennet(source: str | Path, elements: Sequence[str] | None = None) -> Imported:
+def import_sevennet(
+    source: str | Path, elements: Sequence[str] | None = None, modal: str | None = None
+) -> Imported:
     """Read a SevenNet checkpoint into a float64 network.
 
     Parameters
@@ -51,15 +74,19 @@ def import_sevennet(source: str | Path, elements: Sequence[str] | None = None) -
         checkpoint, which needs no package.
     elements : sequence of str, optional
         Chemical symbols to keep; all of the network's by default.
+    modal : str, optional
+        Which mode of a network with several, such as ``PBE``. It is a constant input of linear
+        layers, and becomes part of their biases.
 
     Raises
     ------
     ModelFileError
-        The checkpoint is missing, damaged, or of a variant that cannot be imported.
+        The checkpoint is missing, damaged, or of a variant that cannot be imported; or it has
+        modes and none of them is chosen.
     UnsupportedElementError
         The network does not know one of the elements.
     """
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, modal)
     symbols, species = _species(checkpoint, elements)
     config = _network_config(checkpoint, symbols)
     network = GatedNetwork(config)
@@ -72,22 +99,26 @@ def import_sevennet(source: str | Path, elements: Sequence[str] | None = None) -
                 checkpoint, index, x[index], x[index + 1], layer.gate.irreps_in, species
             )
             _load_linear(layer.linear, found.linear)
+            _load_bias(layer.linear, found.linear_constants)
             _load_messages(layer.messages, found)
+            _load_bias(layer.messages.mix, found.mix_constants)
             if isinstance(layer.own, OwnLinear):
                 _load_linear(layer.own.linear, found.own)
             elif isinstance(layer.own, SpeciesLinear):
                 linears: Any = layer.own.linears
                 for k, linear in enumerate(linears):
                     _load_linear(linear, {key: value[k] for key, value in found.own.items()})
-        _load_readout(network, checkpoint, x[-1])
-        _set_scale_and_shift(network, checkpoint, species)
+        constant = _load_readout(network, checkpoint, x[-1])
+        _set_scale_and_shift(network, checkpoint, species, constant)
     network.prepare()
     return Imported(network, _about(checkpoint))
 
 
 def _species(checkpoint: Checkpoint, elements: Sequence[str] | None) -> tuple[list[str], list[int]]:
     """Return the symbols that are kept, by atomic number, and their indices in the checkpoint."""
-    known = {int(z): int(index) for z, index in checkpoint.config["_type_map"].items()}
+    # networks for all elements count a placeholder of number 0 among them
+    types = {int(z): int(index) for z, index in checkpoint.config["_type_map"].items()}
+    known = {z: index for z, index in types.items() if z > 0}
     numbers = sorted(known)
     if elements is not None:
         unknown = [e for e in elements if atomic_numbers.get(e) not in known]
@@ -135,6 +166,7 @@ def _network_config(checkpoint: Checkpoint, symbols: list[str]) -> GatedNetworkC
             radial_activation=config["act_radial"],
             readout_hidden=list(config["readout_fcn_hidden_neurons"]) if as_fcn else [],
             readout_activation=config["readout_fcn_activation"] if as_fcn else "silu",
+            biases=has_constants(checkpoint),
         )
     except ValueError as error:
         raise ModelFileError(f"'{checkpoint.path}' cannot be imported: {error}") from None
@@ -150,6 +182,17 @@ def _load_linear(linear: IrrepsLinear, matrices: Matrices) -> None:
     ]
     assert len(parts) == len(matrices)
     linear.weight.copy_(torch.cat(parts))
+
+
+def _load_bias(linear: IrrepsLinear, constants: Constants) -> None:
+    """Put what a layer adds to even scalars into its bias; scalars without it get nothing."""
+    if linear.has_bias:
+        parts = [
+            constants.get(o, torch.zeros(mul))
+            for o, (mul, degree, parity) in enumerate(linear.irreps_out)
+            if (degree, parity) == (0, 1)
+        ]
+        linear.bias.copy_(torch.cat(parts))
 
 
 def _load_messages(messages: Any, found: LayerWeights) -> None:
@@ -174,25 +217,29 @@ def _load_first(network: GatedNetwork, checkpoint: Checkpoint, species: list[int
     layers: Any = network.layers
     x = feature_irreps(checkpoint.config)
     n_species = checkpoint.config["_number_of_species"]
-    embedding = linear_matrices(
-        weights["onehot_to_feature_x.linear.weight"], Irreps(f"{n_species}x0e"), x[0]
-    )[0, 0][species]
+    matrices, added = linear_layer(
+        checkpoint, "onehot_to_feature_x", Irreps(f"{n_species}x0e"), x[0]
+    )
+    embedding = matrices[0, 0][species] + added[0]
     found = layer_weights(checkpoint, 0, x[0], x[1], first.gate.irreps_in, species)
     _load_messages(first.messages, found)
-    first.senders.copy_(embedding @ found.linear[0, 0])
+    first.senders.copy_(embedding @ found.linear[0, 0] + found.linear_constants[0])
     first.own.zero_()
     start = 0
     for o, (mul, degree, _) in enumerate(first.gate.irreps_in):
+        if o in found.mix_constants:
+            first.own[:, start : start + mul] = found.mix_constants[o]
         if (0, o) in found.own:
             matrix = found.own[0, o]
             each = "ni,nij->nj" if matrix.dim() == 3 else "ni,ij->nj"
-            first.own[:, start : start + mul] = torch.einsum(each, embedding, matrix)
+            first.own[:, start : start + mul] += torch.einsum(each, embedding, matrix)
         start += mul * (2 * degree + 1)
     for radial in [first.messages.radial, *(layer.messages.radial for layer in layers)]:
         radial.frequencies.copy_(weights["edge_embedding.basis_function.coeffs"])
 
 
-def _load_readout(network: GatedNetwork, checkpoint: Checkpoint, x: Irreps) -> None:
+def _load_readout(network: GatedNetwork, checkpoint: Checkpoint, x: Irreps) -> float:
+    """Load the readout; return what is added to its energy of every atom, before scaling."""
     config, weights = checkpoint.config, checkpoint.weights
     if config["readout_as_fcn"]:
         factor = factor_of(config["readout_fcn_activation"])
@@ -200,39 +247,50 @@ def _load_readout(network: GatedNetwork, checkpoint: Checkpoint, x: Irreps) -> N
             matrix = weights[f"readout_FCN.fcn.layer{index}.weight"]
             scale = 1.0 / matrix.shape[0] ** 0.5
             parameter.copy_(matrix * (scale * factor if index else scale))
-        return
+        return 0.0
     hidden = Irreps(f"{x.dim // 2}x0e")
-    first = linear_matrices(weights["reduce_input_to_hidden.linear.weight"], x, hidden)
-    second = linear_matrices(
-        weights["reduce_hidden_to_energy.linear.weight"], hidden, Irreps("1x0e")
-    )
+    first, added = linear_layer(checkpoint, "reduce_input_to_hidden", x, hidden)
+    second, last = linear_layer(checkpoint, "reduce_hidden_to_energy", hidden, Irreps("1x0e"))
     network.readout.weights[0].copy_(first[0, 0] @ second[0, 0])
+    return float(added[0] @ second[0, 0] + last[0])
 
 
-def _set_scale_and_shift(network: GatedNetwork, checkpoint: Checkpoint, species: list[int]) -> None:
+def _set_scale_and_shift(
+    network: GatedNetwork, checkpoint: Checkpoint, species: list[int], constant: float
+) -> None:
+    """Set energies of elements and scales; `constant` is added to what is scaled."""
     values = []
     for name in ("shift", "scale"):
         stored = checkpoint.weights[f"rescale_atomic_energy.{name}"]
+        if stored.dim() == 2:  # by mode and element
+            stored = stored[checkpoint.mode]
         n_species = checkpoint.config["_number_of_species"]
         values.append(stored.flatten().expand(n_species)[species])
-    network.set_reference(*values)
+    shift, scale = values
+    network.set_reference(shift + constant * scale, scale)
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the metadata say: licence and level of theory are known for shipped weights only."""
     digest = hashlib.sha256(checkpoint.path.read_bytes()).hexdigest()
-    shipped = digest in SHIPPED_SHA256.values()
+    shipped = SHIPPED.get(digest)
     training: dict[str, Any] = {"checkpoint_sha256": digest}
     if shipped:
-        training["data"] = "MPtrj (Materials Project trajectories)"
+        training["data"] = shipped.data
     version = checkpoint.config["version"]
-    theory = SHIPPED_THEORY if shipped else "not stated"
+    origin = f"SevenNet {version} checkpoint '{Path(checkpoint.name).name}'"
+    theory = shipped.theory[checkpoint.modal] if shipped else "not stated"
+    citation = CITATION
+    if checkpoint.modal is not None:
+        training["mode"] = checkpoint.modal
+        origin = f"{origin}, mode {checkpoint.modal}"
+        citation = f"{CITATION}; {MODAL_CITATION}"
     return {
         "training": training,
         "training_dtype": "float32",
-        "origin": f"SevenNet {version} checkpoint '{Path(checkpoint.name).name}'",
+        "origin": origin,
         "level_of_theory": theory,
         "licence": SHIPPED_LICENCE if shipped else "not stated",
-        "citation": CITATION,
+        "citation": citation,
         "authors": ["SevenNet developers"] if shipped else [],
     }

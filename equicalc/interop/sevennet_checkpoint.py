@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ SHIPPED = {
     "7net-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
     "7net-0_11jul2024": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
     "7net-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
+    "7net-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
+}
+# The same for those that the package downloads when they are first used.
+DOWNLOADED = {
+    "7net-mf-ompa": "SevenNet_MF_ompa/checkpoint_sevennet_mf_ompa.pth",
+    "7net-omat": "SevenNet_omat/checkpoint_sevennet_omat.pth",
+    "7net-omni": "SevenNet_omni/checkpoint_sevennet_omni.pth",
+    "7net-omni-i8": "SevenNet_omni_i8/checkpoint_sevennet_omni_i8.pth",
+    "7net-omni-i12": "SevenNet_omni_i12/checkpoint_sevennet_omni_i12.pth",
 }
 
 # What SevenNet takes for settings that a checkpoint does not list.
@@ -38,6 +48,10 @@ DEFAULTS: dict[str, Any] = {
     "readout_fcn_hidden_neurons": [30, 30],
     "readout_fcn_activation": "relu",
     "use_modality": False,
+    "use_modal_node_embedding": False,
+    "use_modal_self_inter_intro": False,
+    "use_modal_self_inter_outro": False,
+    "use_modal_output_block": False,
 }
 
 INSTALL = "pip install sevenn (its wheel has the weights), or give the path of a checkpoint (.pth)"
@@ -45,7 +59,11 @@ INSTALL = "pip install sevenn (its wheel has the weights), or give the path of a
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint says: settings with defaults filled in, and weights by present names."""
+    """What a checkpoint says: settings with defaults filled in, and weights by present names.
+
+    `modal` is the mode that is imported of a network with several, number `mode` of `n_modes`;
+    without modes it is None and `n_modes` is 0.
+    """
 
     path: Path
     name: str
@@ -53,6 +71,9 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
     version: tuple[int, ...]
     epoch: int | None
+    modal: str | None
+    mode: int
+    n_modes: int
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -67,30 +88,51 @@ def find_checkpoint(source: str | Path) -> Path:
     if path.is_file():
         return path
     name = str(source).lower().replace("sevennet", "7net")
-    if name not in SHIPPED:
+    files = SHIPPED | DOWNLOADED
+    if name not in files:
         raise ModelFileError(
             f"'{source}' is neither a file nor the name of a SevenNet network. Names: "
-            f"{', '.join(SHIPPED)}"
+            f"{', '.join(files)}"
         )
     # found, not imported: reading weights needs nothing of the package
     package = importlib.util.find_spec("sevenn")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        path = Path(folder) / "pretrained_potentials" / SHIPPED[name]
+    folders = (package.submodule_search_locations or []) if package else []
+    for folder in (*[Path(f) / "pretrained_potentials" for f in folders], _downloads()):
+        path = folder / files[name]
         if path.is_file():
             return path
+    if name in DOWNLOADED:
+        raise ModelFileError(
+            f"the weights of '{source}' are not on this machine: the package sevenn downloads them "
+            f"when they are first used. Type: sevenn cp {name} (after pip install sevenn), then "
+            "import again; or give the path of the checkpoint (.pth)"
+        )
     raise ModelFileError(
         f"the weights of '{source}' are in the package sevenn, which is not installed here or does "
         f"not have them. Type: {INSTALL}"
     )
 
 
-def read_checkpoint(source: str | Path) -> Checkpoint:
+def _downloads() -> Path:
+    """Where sevenn keeps what it downloads, unless its own folder can be written."""
+    return Path.home() / ".cache" / "sevennet"
+
+
+def read_checkpoint(source: str | Path, modal: str | None = None) -> Checkpoint:
     """Read a checkpoint; nothing in it is executed.
+
+    Parameters
+    ----------
+    source : str or Path
+        See `find_checkpoint`.
+    modal : str, optional
+        Which mode of a network with several.
 
     Raises
     ------
     ModelFileError
-        The file is not a SevenNet checkpoint, or holds objects other than numbers and text.
+        The file is not a SevenNet checkpoint, or holds objects other than numbers and text; its
+        network has modes and none of them is chosen, or it has none and one is.
     """
     path = find_checkpoint(source)
     try:
@@ -112,9 +154,29 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
         _present_name(name): value.to(torch.float64)
         for name, value in content["model_state_dict"].items()
     }
-    checkpoint = Checkpoint(path, str(source), config, weights, version, content.get("epoch"))
+    mode, n_modes = _choose_mode(str(source), config, modal)
+    checkpoint = Checkpoint(
+        path, str(source), config, weights, version, content.get("epoch"), modal, mode, n_modes
+    )
     _check_supported(checkpoint)
     return checkpoint
+
+
+def _choose_mode(source: str, config: dict[str, Any], modal: str | None) -> tuple[int, int]:
+    """Return the number of the chosen mode and how many there are; 0 and 0 without modes."""
+    modes = {str(name): int(index) for name, index in config.get("_modal_map", {}).items()}
+    if not config["use_modality"]:
+        if modal is not None:
+            raise ModelFileError(f"'{source}' has no modes, found --modal {modal}; leave it out")
+        return 0, 0
+    if modal not in modes:
+        found = "no mode was chosen" if modal is None else f"found mode '{modal}'"
+        example = shlex.quote(next(iter(modes), "MODE"))
+        raise ModelFileError(
+            f"'{source}' has the modes {', '.join(modes)}; {found}. Type: equicalc import sevennet "
+            f"{shlex.quote(source)} --modal {example}"
+        )
+    return modes[modal], int(config.get("_number_of_modalities", len(modes)))
 
 
 def _numpy_globals() -> list[Any]:
@@ -178,12 +240,9 @@ def _check_supported(checkpoint: Checkpoint) -> None:
         f"interaction_type {config['interaction_type']!r}",
         "'nequip'",
     )
-    modes = ", ".join(config.get("_modal_map", {}))
-    require(not config["use_modality"], f"several modes ({modes})", "a network of one mode")
     # SevenNet takes a missing word in files of 0.9 and before for False
     normalised = config.get("_normalize_sph", checkpoint.version >= (0, 10))
     require(normalised, "harmonics of vectors that are not normalised", "normalised ones")
-    require(not config["use_bias_in_linear"], "biases in its linear layers", "none")
     basis, cutoff = config["radial_basis"], config["cutoff_function"]
     require(
         basis["radial_basis_name"] == "bessel",

@@ -23,6 +23,16 @@ from equicalc.nn.irreps import clebsch_gordan
 from equicalc.nn.radial_network import activate
 
 Matrices = dict[tuple[int, int], torch.Tensor]
+# Of linear layers, by output block: what is added to even scalars [multiplicity].
+Constants = dict[int, torch.Tensor]
+
+# Linear layers that the mode of a network can be an input of -> setting that says so.
+MODAL_LAYERS = {
+    "onehot_to_feature_x": "use_modal_node_embedding",
+    "self_interaction_1": "use_modal_self_inter_intro",
+    "self_interaction_2": "use_modal_self_inter_outro",
+    "reduce_input_to_hidden": "use_modal_output_block",
+}
 
 
 def feature_irreps(config: dict[str, Any]) -> list[Irreps]:
@@ -67,6 +77,50 @@ def linear_matrices(flat: torch.Tensor, irreps_in: Irreps, irreps_out: Irreps) -
     if start != flat.numel():
         raise ValueError(f"found {flat.numel()} weights for {irreps_in} -> {irreps_out}: {start}")
     return matrices
+
+
+def linear_layer(
+    checkpoint: Checkpoint, layer: str, irreps_in: Irreps, irreps_out: Irreps
+) -> tuple[Matrices, Constants]:
+    """Return the matrices of a linear layer and what it adds to even scalars.
+
+    The one-hot mode of a network with several is a constant input of some layers, after the
+    features: its row of weights becomes a part of what is added, beside the bias.
+
+    Parameters
+    ----------
+    layer : str
+        Its name in SevenNet, such as ``2_self_interaction_1``.
+    irreps_in, irreps_out : Irreps
+        Of the features, without the mode.
+    """
+    setting = next((MODAL_LAYERS[end] for end in MODAL_LAYERS if layer.endswith(end)), None)
+    is_modal = checkpoint.n_modes > 0 and setting is not None and checkpoint.config[setting]
+    modes = Irreps([(checkpoint.n_modes, "0e")] if is_modal else [])
+    matrices = linear_matrices(
+        checkpoint.weights[f"{layer}.linear.weight"], irreps_in + modes, irreps_out
+    )
+    has_bias = checkpoint.config["use_bias_in_linear"]
+    bias = checkpoint.weights[f"{layer}.linear.bias"].flatten() if has_bias else None
+    constants: Constants = {}
+    start = 0
+    for o, (mul, ir) in enumerate(irreps_out):
+        if ir == Irrep("0e"):
+            constants[o] = torch.zeros(mul, dtype=torch.float64)
+            if bias is not None:
+                constants[o] += bias[start : start + mul]
+            if is_modal:
+                constants[o] += matrices.pop((len(irreps_in), o))[checkpoint.mode]
+            start += mul
+    return matrices, constants
+
+
+def has_constants(checkpoint: Checkpoint) -> bool:
+    """Whether linear layers beyond the first layer's tables add anything to scalars."""
+    config = checkpoint.config
+    around = ("use_modal_self_inter_intro", "use_modal_self_inter_outro")
+    is_modal = checkpoint.n_modes > 0 and any(config[setting] for setting in around)
+    return is_modal or bool(config["use_bias_in_linear"])
 
 
 @dataclass
@@ -182,12 +236,15 @@ class LayerWeights:
     """The weights of one layer, normalised, for the paths of `message_paths`.
 
     `linear`, `own` and `mix` map (block in, block out) to matrices; with one matrix per element
-    `own` has shape [n_species, rows, columns]. `radial` are the matrices of the radial network.
+    `own` has shape [n_species, rows, columns]. `linear_constants` and `mix_constants` are what
+    these layers add to even scalars. `radial` are the matrices of the radial network.
     """
 
     linear: Matrices
+    linear_constants: Constants
     own: Matrices
     mix: Matrices
+    mix_constants: Constants
     radial: list[torch.Tensor]
 
 
@@ -205,16 +262,16 @@ def layer_weights(
     species : list of int
         Their indices of the elements that are kept.
     """
-    config, weights = checkpoint.config, checkpoint.weights
+    config = checkpoint.config
     harmonics = edge_irreps(config)
     last = layer == config["num_convolution_layer"] - 1
     columns = gate_columns(out, gate)
     rows = {i: mul for i, (mul, _) in enumerate(x)}
     messages = messages_of(x, harmonics, out, last, checkpoint.version >= (0, 11, 0))
-    raw = linear_matrices(
-        weights[f"{layer}_self_interaction_2.linear.weight"], messages.irreps, columns.irreps
+    raw, added = linear_layer(
+        checkpoint, f"{layer}_self_interaction_2", messages.irreps, columns.irreps
     )
-    denominator = float(weights[f"{layer}_convolution.denominator"].flatten()[0])
+    denominator = float(checkpoint.weights[f"{layer}_convolution.denominator"].flatten()[0])
     kinds = [ir for _, ir in messages.irreps]
     used = dict.fromkeys(kinds, 0)
     of_path: dict[tuple[int, int, Irrep], tuple[slice, Matrices]] = {}
@@ -237,9 +294,12 @@ def layer_weights(
         mix |= {(m, o): matrix for (_, o), matrix in matrices.items()}
         sign = coupling_sign(checkpoint, layer, x[block].ir.l, l1, l3)
         picked.append(sign * final[-1][:, column])
-    linear = linear_matrices(weights[f"{layer}_self_interaction_1.linear.weight"], x, x)
+    linear, linear_constants = linear_layer(checkpoint, f"{layer}_self_interaction_1", x, x)
     own = _own_matrices(checkpoint, layer, x, columns, rows, species)
-    return LayerWeights(linear, own, mix, [*final[:-1], torch.cat(picked, dim=1)])
+    radial = [*final[:-1], torch.cat(picked, dim=1)]
+    in_rows = {(0, o): constant.unsqueeze(0) for o, constant in added.items()}
+    mix_constants = {o: row[0] for (_, o), row in to_gate(in_rows, columns, {0: 1}).items()}
+    return LayerWeights(linear, linear_constants, own, mix, mix_constants, radial)
 
 
 def _own_matrices(

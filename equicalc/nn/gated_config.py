@@ -64,6 +64,9 @@ class GatedNetworkConfig(AddedCharges):
     sender_scale : bool
         What an atom sends is scaled by a number for each element (beyond the first layer, where
         everything sent depends on the element).
+    biases : bool
+        Beyond the first layer, what an atom sends and what goes into a gate has constants added
+        to its even scalars (in the first layer all that is part of the tables by element).
     repulsion : dict, optional
         Settings of `equicalc.nn.screened_repulsion`.
     """
@@ -85,6 +88,7 @@ class GatedNetworkConfig(AddedCharges):
     readout_hidden: list[int] = field(default_factory=list)
     readout_activation: str = "silu"
     sender_scale: bool = False
+    biases: bool = False
     repulsion: Optional[Dict[str, Any]] = None
 
     def __post_init__(self) -> None:

@@ -98,10 +98,17 @@ class GatedConvolution(torch.nn.Module):
     """What all layers have: radial functions, convolution, mixing of messages.
 
     With ``fused`` the radial functions come from a table, which `prepare` fills, and the
-    convolution from its operator; without, everything is computed by torch expressions.
+    convolution from its operator; without, everything is computed by torch expressions. With
+    ``bias`` constants are added to the even scalars of mixed messages.
     """
 
-    def __init__(self, config: MessageConfig, features: List[Irrep], targets: List[Irrep]):
+    def __init__(
+        self,
+        config: MessageConfig,
+        features: List[Irrep],
+        targets: List[Irrep],
+        bias: bool = False,
+    ):
         super().__init__()
         paths = message_paths(features, targets, config.l_max, config.parity)
         instructions = [(block, l1, l3, 1.0) for block, l1, l3, _ in paths]
@@ -121,7 +128,7 @@ class GatedConvolution(torch.nn.Module):
             RadialTable(widths, config.cutoff, config.table_spacing, cutoff.breaks()),
             config.parity,
         )
-        self.mix = IrrepsLinear(self.convolution.irreps_out, targets)
+        self.mix = IrrepsLinear(self.convolution.irreps_out, targets, bias)
         self.fused = True
 
     @torch.jit.export
@@ -186,11 +193,11 @@ class GatedLayer(torch.nn.Module):
         super().__init__()
         features = parse_irreps(config.features[index])
         self.gate = _gate(config, index)
-        self.linear = IrrepsLinear(features, features)
+        self.linear = IrrepsLinear(features, features, config.biases)
         # of what an atom sends, by species
         self.has_sender_scale = config.sender_scale
         self.register_buffer("sender_scale", torch.ones(len(config.elements)))
-        self.messages = GatedConvolution(config, features, self.gate.irreps_in)
+        self.messages = GatedConvolution(config, features, self.gate.irreps_in, config.biases)
         self.own: torch.nn.Module = NoOwn()
         if config.own[index] == "linear":
             self.own = OwnLinear(features, self.gate.irreps_in)

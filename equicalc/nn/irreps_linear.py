@@ -23,6 +23,8 @@ class IrrepsLinear(torch.nn.Module):
     ----------
     irreps_in, irreps_out : list of (multiplicity, degree, parity)
         See `equicalc.nn.blocks`.
+    bias : bool
+        Add a number to every even scalar of the output: `bias`, in the order of the blocks.
     """
 
     out_starts: List[int]
@@ -31,8 +33,10 @@ class IrrepsLinear(torch.nn.Module):
 
     table: torch.Tensor
     transposed: torch.Tensor
+    bias_columns: torch.Tensor
+    bias_row: torch.Tensor
 
-    def __init__(self, irreps_in: List[Irrep], irreps_out: List[Irrep]):
+    def __init__(self, irreps_in: List[Irrep], irreps_out: List[Irrep], bias: bool = False):
         super().__init__()
         self.irreps_in = list(irreps_in)
         self.irreps_out = list(irreps_out)
@@ -58,6 +62,23 @@ class IrrepsLinear(torch.nn.Module):
         self.fused = True
         self.weight = torch.nn.Parameter(torch.empty(done))
         self.load_e3nn(torch.randn(done))
+        self.has_bias = bias
+        columns = [
+            start + channel
+            for start, (mul, *kind) in zip(self.out_starts, irreps_out, strict=True)
+            for channel in range(mul)
+            if kind == [0, 1]
+        ]
+        self.register_buffer(
+            "bias_columns", torch.tensor(columns, dtype=torch.int64), persistent=False
+        )
+        # the bias at its places in a row of the output, which `prepare` fills
+        self.register_buffer("bias_row", torch.zeros(0), persistent=False)
+        if bias:
+            self.bias = torch.nn.Parameter(torch.zeros(len(columns)))
+        else:
+            # no part of the state: files written before there were biases stay readable
+            self.register_buffer("bias", torch.zeros(0), persistent=False)
 
     @torch.jit.unused
     def load_e3nn(self, weight: torch.Tensor, scale: float = 1.0) -> None:
@@ -84,7 +105,9 @@ class IrrepsLinear(torch.nn.Module):
 
     @torch.jit.export
     def prepare(self) -> None:
-        """Keep the transposed matrices; call again when weights change."""
+        """Keep the transposed matrices and the row of the bias; call again when they change."""
+        if self.has_bias:
+            self.bias_row = self.row_of_bias().detach()
         parts = [self.weight.new_zeros(0)]
         for pair in self.pairs:
             n_in, n_out, first = pair[3], pair[4], pair[5]
@@ -94,9 +117,14 @@ class IrrepsLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return mixed features, ``[n, width_in]`` to ``[n, width_out]``."""
-        if self.fused and has_operators(x) and not self.weight.requires_grad:
+        is_fixed = not self.weight.requires_grad and not self.bias.requires_grad
+        if self.fused and has_operators(x) and is_fixed:
+            row: Optional[torch.Tensor] = None
+            if self.has_bias:
+                is_ready = self.bias_row.numel() == self.width_out
+                row = self.bias_row if is_ready else self.row_of_bias()
             return torch.ops.equicalc.irreps_linear(
-                x, self.weight, self.transposed, self.table, self.width_out
+                x, self.weight, self.transposed, self.table, self.width_out, row
             )
         outputs: List[torch.Tensor] = []
         for start, size in zip(self.out_starts, self.out_sizes):  # noqa: B905 (TorchScript)
@@ -108,7 +136,13 @@ class IrrepsLinear(torch.nn.Module):
             if block is None:
                 block = torch.zeros(x.shape[0], size, dtype=x.dtype, device=x.device)
             outputs.append(block)
-        return torch.cat(outputs, dim=1)
+        mixed = torch.cat(outputs, dim=1)
+        return mixed + self.row_of_bias() if self.has_bias else mixed
+
+    def row_of_bias(self) -> torch.Tensor:
+        """Return what is added to every row of the output ``[width_out]``."""
+        row = torch.zeros(self.width_out, dtype=self.bias.dtype, device=self.bias.device)
+        return row.index_copy(0, self.bias_columns, self.bias)
 
     def product(self, x: torch.Tensor, pair: List[int]) -> torch.Tensor:
         """Return one input block times its matrix."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +20,16 @@ REFERENCE = Path(__file__).resolve().parent.parent / "reference"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from structures import structures  # noqa: E402
 
-VARIANTS = ("rotations", "parity", "degree_3")
+# file, and the mode after a colon
+VARIANTS = (
+    "rotations",
+    "parity",
+    "degree_3",
+    "modes:pbe",
+    "modes:r2scan",
+    "biases:pbe",
+    "biases:r2scan",
+)
 # the same arithmetic in another order
 ROUNDING = 1e-10
 # what an imported network promises, eV/atom, eV/angstrom, eV/angstrom^3; tables of the radial
@@ -33,7 +43,9 @@ def stored(name):
 
 
 def load(name, fused, elements=None):
-    network = import_sevennet(REFERENCE / f"sevennet_{name}.pth", elements).network
+    file, _, modal = name.partition(":")
+    checkpoint = REFERENCE / f"sevennet_{file}.pth"
+    network = import_sevennet(checkpoint, elements, modal or None).network
     for module in network.modules():
         if hasattr(module, "fused"):
             module.fused = fused
@@ -94,6 +106,14 @@ def test_isolated_atom_has_the_energy_of_the_original_without_neighbours():
     assert not alone.forces.any()
 
 
+def test_placeholder_among_the_elements_of_the_network_is_left_out(tmp_path):
+    content = torch.load(REFERENCE / "sevennet_rotations.pth", weights_only=True)
+    types = content["config"]["_type_map"]
+    types[0] = types.pop(17)
+    torch.save(content, tmp_path / "all.pth")
+    assert import_sevennet(tmp_path / "all.pth").network.config.elements == ["H", "O", "Na", "Si"]
+
+
 def test_unknown_elements_are_named():
     with pytest.raises(UnsupportedElementError, match="does not know Xe; it knows H, O, Na"):
         load("rotations", fused=False, elements=["Na", "Xe"])
@@ -105,6 +125,54 @@ def test_names_without_the_package_say_what_to_install(monkeypatch):
         import_sevennet("7net-0")
 
 
+def test_names_of_what_the_package_downloads_say_how(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    with pytest.raises(ModelFileError, match="Type: sevenn cp 7net-omni "):
+        import_sevennet("SevenNet-Omni", modal="mpa")
+    kept = tmp_path / ".cache" / "sevennet" / "SevenNet_omni" / "checkpoint_sevennet_omni.pth"
+    kept.parent.mkdir(parents=True)
+    shutil.copy(REFERENCE / "sevennet_modes.pth", kept)
+    about = import_sevennet("SevenNet-Omni", ["Na"], "pbe").about
+    assert about["origin"].endswith("checkpoint 'SevenNet-Omni', mode pbe")
+
+
+def test_modes_differ_and_are_named():
+    checkpoint = REFERENCE / "sevennet_modes.pth"
+    pbe, r2scan = (import_sevennet(checkpoint, ["Na"], modal) for modal in ("pbe", "r2scan"))
+    assert pbe.about["training"]["mode"] == "pbe"
+    assert r2scan.about["training"]["mode"] == "r2scan"
+    biases = [found.network.layers[0].linear.bias for found in (pbe, r2scan)]
+    assert not torch.equal(*biases)
+
+
+def test_forces_train_the_biases():
+    network = load("modes:pbe", fused=False).requires_grad_(True)
+    atoms = from_atoms([structures()["molecule"]], "test")[0]
+    sample = make_sample(atoms, network.config.elements, network.config.cutoff)
+    Potential(network)(sample, create_graph=True).forces.square().sum().backward()
+    for layer in network.layers:
+        for linear in (layer.linear, layer.messages.mix):
+            assert linear.bias.grad.abs().max() > 0
+
+
+def test_networks_without_constants_have_no_biases():
+    network = load("rotations", fused=True)
+    assert not any(name.endswith("bias") for name in network.state_dict())
+
+
+def test_couplings_that_are_not_stored_are_those_of_e3nn(tmp_path):
+    # networks trained with the kernels of other libraries do not carry theirs along
+    content = torch.load(REFERENCE / "sevennet_modes.pth", weights_only=True)
+    content["model_state_dict"] = {
+        name: value for name, value in content["model_state_dict"].items() if "_w3j_" not in name
+    }
+    torch.save(content, tmp_path / "bare.pth")
+    bare = import_sevennet(tmp_path / "bare.pth", modal="pbe").network.state_dict()
+    for name, value in load("modes:pbe", fused=True).state_dict().items():
+        assert torch.equal(value, bare[name]), name
+
+
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ModelFileError, match="7net-l3i5"):
         import_sevennet("8net-0")
@@ -113,10 +181,8 @@ def test_unknown_names_list_the_known_ones():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"use_bias_in_linear": True}, "biases"),
         ({"radial_basis": {"radial_basis_name": "gaussian"}}, "gaussian"),
         ({"act_scalar": {"e": "silu", "o": "abs"}}, "'abs'"),
-        ({"use_modality": True, "_modal_map": {"PBE": 0, "R2SCAN": 1}}, "PBE, R2SCAN"),
         ({"version": "0.9.0", "_normalize_sph": None}, "not normalised"),
         ({"irreps_manual": ["10x0e", "4x0e+4x0e", "8x0e", "8x0e"]}, "each kind"),
     ],

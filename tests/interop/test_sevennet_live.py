@@ -11,6 +11,7 @@ pytest.importorskip("sevenn", reason="pip install sevenn")
 from equicalc import EquiCalculator
 from equicalc.deploy import export_network
 from equicalc.interop.sevennet import import_sevennet
+from equicalc.lammps_run import single_point
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "reference")]
@@ -23,21 +24,36 @@ PROMISE = np.array([1e-6, 1e-5, 1e-6])
 SINGLE_PRECISION = np.array([1e-5, 2e-4, 1e-5])
 
 
-@pytest.fixture(scope="module", params=["7net-0", "7net-l3i5"])
+# name and mode
+NETWORKS = [
+    ("7net-0", None),
+    ("7net-l3i5", None),
+    ("7net-mf-0", "PBE"),
+    ("7net-mf-0", "R2SCAN"),
+]
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda param: ":".join(filter(None, param)))
 def both(request, tmp_path_factory):
-    """The package's network in float64, and the model file made from its weights."""
-    found = import_sevennet(request.param, ELEMENTS)
+    """What the package's network in float64 says, and the model file made from its weights."""
+    name, modal = request.param
+    found = import_sevennet(name, ELEMENTS, modal)
     path = tmp_path_factory.mktemp("live") / "model.pt"
     export_network(found.network, path, **found.about)
-    return make_sevennet.load_double(request.param), str(path)
+    network, cutoff = make_sevennet.load_double(name)
+
+    def original(atoms):
+        return make_sevennet.evaluate(network, cutoff, atoms, modal)
+
+    return original, str(path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["crystal", "triclinic", "surface", "molecule", "liquid"])
 def test_model_file_gives_the_numbers_of_the_package(both, kind):
-    (network, cutoff), path = both
+    original, path = both
     atoms = structures()[kind]
-    expected = make_sevennet.evaluate(network, cutoff, atoms)
+    expected = original(atoms)
     for dtype, allowed in (("float64", PROMISE), ("float32", PROMISE + SINGLE_PRECISION)):
         atoms.calc = EquiCalculator(path, dtype=dtype)
         error = [
@@ -50,7 +66,33 @@ def test_model_file_gives_the_numbers_of_the_package(both, kind):
         assert (error < allowed[: len(error)]).all(), (dtype, error)
 
 
-def test_shipped_weights_are_recognised():
-    about = import_sevennet("7net-0", ["Na"]).about
+@pytest.mark.slow
+@pytest.mark.lammps
+def test_two_ranks_of_lammps_give_what_the_package_gives(both, tmp_path):
+    original, path = both
+    atoms = structures()["liquid"]
+    expected = original(atoms)
+    found = single_point(atoms, path, ["H", "O"], tmp_path, ranks=2, kspace=None)
+    error = [
+        abs(found["energy"] - expected["energy"]) / len(atoms),
+        np.abs(found["forces"] - expected["forces"]).max(),
+        np.abs(found["stress"] - expected["stress"]).max(),
+    ]
+    assert (error < PROMISE).all(), error
+
+
+def test_file_of_a_few_elements_passes_its_own_check(tmp_path):
+    # small forces beside errors of the radial tables that do not depend on them
+    found = import_sevennet("7net-0", ["H", "O", "Na", "Cl"])
+    path = export_network(found.network, tmp_path / "few.pt", **found.about)
+    EquiCalculator(str(path), dtype="float64")  # SelfCheckError otherwise
+
+
+@pytest.mark.parametrize(
+    ("name", "modal", "theory"),
+    [("7net-0", None, "PBE"), ("7net-mf-0", "PBE", "PBE"), ("7net-mf-0", "R2SCAN", "r2SCAN")],
+)
+def test_shipped_weights_are_recognised(name, modal, theory):
+    about = import_sevennet(name, ["Na"], modal).about
     assert about["licence"].startswith("MIT")
-    assert "PBE" in about["level_of_theory"]
+    assert about["level_of_theory"].startswith(theory)

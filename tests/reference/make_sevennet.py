@@ -30,6 +30,11 @@ COMMON: dict[str, Any] = {
     "weight_nn_hidden_neurons": [12, 12],
     "use_modality": False,
 }
+MODES: dict[str, Any] = {
+    "use_modality": True,
+    "_modal_map": {"pbe": 0, "r2scan": 1},
+    "_number_of_modalities": 2,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     # rotations only, irregular multiplicities, as the networks for all elements
     "rotations": {
@@ -60,6 +65,39 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "self_connection_type": "linear",
         "cutoff_function": {"cutoff_function_name": "poly_cut", "poly_cut_p_value": 5},
     },
+    # two modes wherever a network can have them; kinds of features as in SevenNet-MF-ompa
+    "modes": {
+        "lmax": 3,
+        "is_parity": True,
+        "num_convolution_layer": 3,
+        "irreps_manual": [
+            "6x0e",
+            "6x0e+3x1o+2x2e+2x3o",
+            "3x0o+5x0e+3x1o+2x1e+2x2o+2x2e+1x3o+1x3e",
+            "6x0e",
+        ],
+        "self_connection_type": "nequip",
+        "cutoff_function": {"cutoff_function_name": "XPLOR", "cutoff_on": 4.0},
+        **MODES,
+        "use_modal_node_embedding": True,
+        "use_modal_self_inter_intro": True,
+        "use_modal_self_inter_outro": True,
+        "use_modal_output_block": True,
+        "use_modal_wise_shift": True,
+    },
+    # biases in all linear layers, two modes in some, degrees of nodes lower than those of edges
+    "biases": {
+        "lmax": 2,
+        "lmax_node": 1,
+        "is_parity": False,
+        "num_convolution_layer": 3,
+        "self_connection_type": ["nequip", "linear", "linear"],
+        "cutoff_function": {"cutoff_function_name": "poly_cut", "poly_cut_p_value": 6},
+        "use_bias_in_linear": True,
+        **MODES,
+        "use_modal_self_inter_intro": True,
+        "use_modal_wise_scale": True,
+    },
 }
 
 
@@ -73,9 +111,10 @@ def main() -> None:
         if "--keep" not in sys.argv:
             torch.save(make_checkpoint(name), file)
         model, cutoff = load_double(str(file))
-        numbers[name] = {
-            kind: evaluate(model, cutoff, atoms) for kind, atoms in structures().items()
-        }
+        for modal in VARIANTS[name].get("_modal_map", {None: 0}):
+            numbers[name if modal is None else f"{name}:{modal}"] = {
+                kind: evaluate(model, cutoff, atoms, modal) for kind, atoms in structures().items()
+            }
     (HERE / "sevennet.json").write_text(json.dumps(numbers, indent=0) + "\n")
 
 
@@ -96,12 +135,21 @@ def make_checkpoint(name: str) -> dict[str, Any]:
         "shift": rng.normal(-4.0, 1.0, size=len(species)).tolist(),
         "scale": rng.normal(1.5, 0.2, size=len(species)).tolist(),
     }
+    if config["use_modality"]:
+        for kind in ("shift", "scale"):
+            config.setdefault(f"use_modal_wise_{kind}", False)
+            if config[f"use_modal_wise_{kind}"]:
+                config[kind] = [config[kind], [1.1 * value for value in config[kind]]]
     torch.manual_seed(1)
     model = build_E3_equivariant_model(dict(config))
     with torch.no_grad():
         # trained frequencies are not multiples of the first
         coefficients = model.edge_embedding.basis_function.coeffs
         coefficients.mul_(1.0 + 0.02 * torch.randn_like(coefficients))
+        # nor are trained biases zero
+        for parameter_name, parameter in model.named_parameters():
+            if parameter_name.endswith(".bias"):
+                parameter.copy_(0.5 * torch.randn_like(parameter))
     return {"model_state_dict": model.state_dict(), "config": config, "epoch": 0}
 
 
@@ -133,8 +181,8 @@ def load_double(source: str) -> tuple[torch.nn.Module, float]:
     return model, checkpoint.config["cutoff"]
 
 
-def evaluate(model: Any, cutoff: float, atoms: Atoms) -> dict[str, Any]:
-    """Return energy (eV), forces (eV/A) and, in crystals, stress (3x3, eV/A^3)."""
+def evaluate(model: Any, cutoff: float, atoms: Atoms, modal: str | None = None) -> dict[str, Any]:
+    """Return energy (eV), forces (eV/A) and, in crystals, stress (3x3, eV/A^3), of a mode."""
     receivers, senders, vectors = neighbor_list("ijD", atoms, cutoff)
     order = np.argsort(receivers, kind="stable")
     edges = torch.tensor(vectors[order], dtype=torch.float64, requires_grad=True)
@@ -145,6 +193,8 @@ def evaluate(model: Any, cutoff: float, atoms: Atoms) -> dict[str, Any]:
         "edge_index": index,
         "num_atoms": torch.tensor(len(atoms)),
     }
+    if modal is not None:
+        data["modal_type"] = torch.tensor(model.modal_map[modal])
     data["x"] = model._atomic_numbers_to_onehot(data["atomic_numbers"])
     for name, module in model._modules.items():
         if name != "force_output":
