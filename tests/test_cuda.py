@@ -249,7 +249,8 @@ def imported_network(kind):
     if kind.startswith("sevennet"):
         from equicalc.interop.sevennet import import_sevennet
 
-        return import_sevennet(REFERENCE / f"{kind}.pth")
+        file, _, modal = kind.partition(":")
+        return import_sevennet(REFERENCE / f"{file}.pth", modal=modal or None)
     if kind.startswith("mace"):
         from equicalc.interop.mace import import_mace
 
@@ -261,7 +262,14 @@ def imported_network(kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["sevennet_rotations", "sevennet_parity", "sevennet_degree_3", "mace_density", "nequip_parity"],
+    [
+        "sevennet_rotations",
+        "sevennet_parity",
+        "sevennet_degree_3",
+        "sevennet_modes:r2scan",
+        "mace_density",
+        "nequip_parity",
+    ],
 )
 def test_imported_networks_give_the_results_of_the_cpu(kind, tmp_path):
     from equicalc.deploy import export_network

@@ -26,10 +26,11 @@ def three_layers(folder: Path) -> Path:
 
 
 def imported(kind: str, folder: Path) -> Path:
-    if kind == "sevennet":
+    if kind in ("sevennet", "biases"):
         from equicalc.interop.sevennet import import_sevennet
 
-        found = import_sevennet(REFERENCE / "sevennet_parity.pth")
+        file, modal = ("parity", None) if kind == "sevennet" else ("biases", "pbe")
+        found = import_sevennet(REFERENCE / f"sevennet_{file}.pth", modal=modal)
     elif kind == "mace":
         from equicalc.interop.mace import import_mace
 
@@ -58,7 +59,9 @@ def evaluate(path: Path, dtype: str) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", ROUNDING), ("float32", SINGLE)])
-@pytest.mark.parametrize("kind", ["kcl", "sio2", "three layers", "sevennet", "mace", "nequip"])
+@pytest.mark.parametrize(
+    "kind", ["kcl", "sio2", "three layers", "sevennet", "biases", "mace", "nequip"]
+)
 def test_networks_are_the_same_function(kind, dtype, tolerance, tmp_path, host_groups):
     if kind in ("kcl", "sio2"):
         path = resolve(kind)

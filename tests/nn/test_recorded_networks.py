@@ -79,7 +79,7 @@ def assert_steps_are_those_of_one_call(model, structures, tolerance, elements=2)
 
 
 @pytest.mark.parametrize(
-    "kind", ["kcl", "sio2", "nakcl", "three layers", "sevennet", "mace", "nequip"]
+    "kind", ["kcl", "sio2", "nakcl", "three layers", "sevennet", "biases", "mace", "nequip"]
 )
 def test_every_network_is_recorded_and_gives_the_same(kind, tmp_path):
     if kind in ("kcl", "sio2", "nakcl"):
