@@ -54,7 +54,9 @@ CONTESTANTS = (
 )
 
 
-def measure(kind: str, model: str, python: str, seconds: float) -> tuple[list[Any], str]:
+def measure(
+    kind: str, model: str, python: str, seconds: float, limit: float
+) -> tuple[list[Any], str]:
     """Lines of one worker, and why it stopped if it did before the end."""
     task = {
         "kind": kind,
@@ -68,10 +70,14 @@ def measure(kind: str, model: str, python: str, seconds: float) -> tuple[list[An
         "seconds": seconds,
     }
     command = [python, str(WORKER), json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    words = done.stderr.strip().splitlines() or ["it printed nothing"]
-    return rows, "" if done.returncode == 0 else words[-1]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        output, words = done.stdout, done.stderr.strip().splitlines() or ["it printed nothing"]
+        reason = words[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired as error:
+        output, reason = (error.stdout or b"").decode(), f"stopped after {limit:.0f} s"
+    rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return rows, reason
 
 
 def plot(rows: list[dict[str, Any]]) -> Figure:
@@ -139,6 +145,7 @@ def main() -> None:
     parser.add_argument("--python", action="append", default=[], metavar="CODE=PATH")
     parser.add_argument("--only", default="", metavar="WORDS", help="of '<network> in <code>'")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each structure")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds for each code")
     parser.add_argument("--page", action="store_true", help="only write page and picture again")
     options = parser.parse_args()
     pythons = dict(word.split("=", 1) for word in options.python) | {"equicalc": sys.executable}
@@ -155,7 +162,8 @@ def main() -> None:
             print(f"left out: {name}; for it: --python {code}=PATH")
             continue
         try:
-            found, reason = measure(kind, model(pythons), pythons[code], options.seconds)
+            limits = options.seconds, options.limit
+            found, reason = measure(kind, model(pythons), pythons[code], *limits)
         except subprocess.CalledProcessError as error:
             found, reason = [], f"its model could not be made: {error}"
         for row in found:
