@@ -133,16 +133,19 @@ void AtomGraph::check_positions() const {
 }
 
 template <typename Use>
-void AtomGraph::for_edges_of(const LAMMPS_NS::NeighList &list, int64_t row, const Use &use) const {
-    const double *const *x = atom->x;
+void AtomGraph::for_neighbours_of(const LAMMPS_NS::NeighList &list, int64_t row,
+                                  const Use &use) const {
     const int i = atom_of_row_[row];
-    for (int k = 0; k < list.numneigh[i]; ++k) {
-        const int j = list.firstneigh[i][k] & NEIGHMASK;
-        const double d[3] = {angstrom_ * (x[j][0] - x[i][0]), angstrom_ * (x[j][1] - x[i][1]),
-                             angstrom_ * (x[j][2] - x[i][2])};
-        if (row_of_atom_[j] >= 0 && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff_squared_) {
-            use(row, row_of_atom_[j], d);
-        }
+    const int *neighbours = list.firstneigh[i], *row_of_atom = row_of_atom_.data();
+    const double *const *x = atom->x;
+    const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
+    const double angstrom = angstrom_, cutoff_squared = cutoff_squared_;
+    for (int k = 0, n = list.numneigh[i]; k < n; ++k) {
+        const int j = neighbours[k] & NEIGHMASK;
+        const double dx = angstrom * (x[j][0] - xi), dy = angstrom * (x[j][1] - yi),
+                     dz = angstrom * (x[j][2] - zi);
+        const bool is_near = dx * dx + dy * dy + dz * dz < cutoff_squared;
+        use(is_near & (row_of_atom[j] >= 0), row_of_atom[j], dx, dy, dz);
     }
 }
 
@@ -158,24 +161,37 @@ void AtomGraph::Edges::make_room(int64_t more) {
     }
 }
 
+// What is no edge is overwritten by the next one: there is room for all neighbours.
+void AtomGraph::add_edges_of(const LAMMPS_NS::NeighList &list, int64_t row) {
+    int32_t *receivers = edges_.index.data(), *senders = receivers + edges_.capacity;
+    double *vectors = edges_.vectors.data();
+    const auto receiver = static_cast<int32_t>(row);
+    int64_t e = edges_.count;
+    for_neighbours_of(list, row, [&](bool is_edge, int sender, double dx, double dy, double dz) {
+        receivers[e] = receiver;
+        senders[e] = sender;
+        vectors[3 * e] = dx;
+        vectors[3 * e + 1] = dy;
+        vectors[3 * e + 2] = dz;
+        e += static_cast<int64_t>(is_edge);
+    });
+    edges_.count = e;
+}
+
 equicalc::Graph AtomGraph::build(const LAMMPS_NS::NeighList &list) {
     if (edges_.capacity == 0) {  // at once, so that nothing has to move while it grows
         int64_t count = 0;
         for (int64_t row = 0; row < n_receivers_; ++row) {
-            for_edges_of(list, row, [&](int64_t, int, const double *) { ++count; });
+            for_neighbours_of(list, row, [&](bool is_edge, int, double, double, double) {
+                count += static_cast<int64_t>(is_edge);
+            });
         }
         edges_.make_room(count);
     }
     edges_.count = 0;
     for (int64_t row = 0; row < n_receivers_; ++row) {
         edges_.make_room(list.numneigh[atom_of_row_[row]]);
-        int64_t &e = edges_.count;
-        for_edges_of(list, row, [&](int64_t receiver, int sender, const double *d) {
-            edges_.index[e] = static_cast<int32_t>(receiver);
-            edges_.index[edges_.capacity + e] = sender;
-            std::copy_n(d, 3, edges_.vectors.data() + 3 * e);
-            ++e;
-        });
+        add_edges_of(list, row);
     }
     equicalc::Graph graph;
     graph.species = species_;

@@ -88,9 +88,11 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
         void make_room(int64_t more);
     };
 
-    // Calls use(row, row of sender, vector in angstrom) for all edges shorter than the cutoff.
+    // Calls use(whether it is an edge, row of sender, vector in angstrom: x, y, z) for all
+    // neighbours of a row: of every three about one is an edge, too few for a processor to guess.
     template <typename Use>
-    void for_edges_of(const LAMMPS_NS::NeighList &list, int64_t row, const Use &use) const;
+    void for_neighbours_of(const LAMMPS_NS::NeighList &list, int64_t row, const Use &use) const;
+    void add_edges_of(const LAMMPS_NS::NeighList &list, int64_t row);
     void fill_species();
 
     double cutoff_squared_;             // angstrom^2

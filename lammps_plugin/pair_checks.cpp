@@ -96,7 +96,8 @@ void PairEquicalc::require_dispersion() const {
 
 // Charges are results of the model: whoever else sets them would be overruled at every step.
 void PairEquicalc::refuse_other_charges() const {
-    constexpr std::array<const char *, 4> setters{"^qeq", "^acks2", "^qtpie", "^electrode"};
+    constexpr std::array<const char *, 5> setters{"^qeq", "^acks2", "^qtpie", "^electrode",
+                                                  "^charge/regulation"};
     for (const Fix *fix : modify->get_fix_list()) {
         const bool sets_charges = std::any_of(
             setters.begin(), setters.end(),
@@ -167,6 +168,26 @@ void PairEquicalc::refuse_pair_energies() const {
                            compute->id +
                            "'; 'compute ID all pe/atom' gives energies of atoms, and the energy "
                            "between groups is a difference of runs with and without one of them");
+        }
+    }
+}
+
+// Atoms have one charge each, KSPACE styles one width and no idea of whose charges they sum.
+void PairEquicalc::refuse_second_model_with_charges() const {
+    const Pair *pair = nullptr, *previous = nullptr;
+    for (int k = 1; (pair = force->pair_match("^equicalc", 0, k)) != nullptr; ++k) {
+        if (pair == previous) {
+            break;  // a style that is alone is found for any k
+        }
+        previous = pair;
+        const auto *other = dynamic_cast<const PairEquicalc *>(pair);
+        if (other != nullptr && other != this && other->coulomb_) {
+            error->all(FLERR,
+                       "pair_style equicalc: found two models with charges under '" +
+                           std::string(force->pair_style) + "', '" + other->info().name +
+                           "' and '" + info().name +
+                           "'. Type 'pair_style equicalc' and 'pair_coeff * * MODEL MODEL El1 "
+                           "...' for their mean; for one of them 'equicalc' is named once");
         }
     }
 }

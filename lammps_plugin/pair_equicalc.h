@@ -129,6 +129,7 @@ class PairEquicalc : public Pair {
     void warn_of_fix_efield() const;
     void refuse_pair_energies() const;
     void refuse_exclusions() const;
+    void refuse_second_model_with_charges() const;
     void warn_of_deviations() const;
     void warn_of_masses() const;  // in pair_masses.cpp
     void require_centroid_virials() const;

@@ -105,6 +105,7 @@ void PairEquicalc::coeff(int narg, char **arg) {
     require_possible_field();
     if (info().has_charges()) {
         require_settings_of_charged_model();
+        refuse_second_model_with_charges();
         make_coulomb();
         coulomb_->attach();
         give_nominal_charges();

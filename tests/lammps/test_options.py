@@ -53,6 +53,7 @@ def test_mixed_precision_is_that_of_float32(bench, tiny_model):
         ("group a type 1\ngroup b type 2\ncompute g a group/group b", ["compute g", "uncompute g"]),
         ("compute p all pair/local eng", ["compute p", "whole neighbourhoods", "uncompute p"]),
         ("fix q all qeq/point 1 8.0 1e-6 100 param.qeq", ["fix q", "predicts itself", "unfix q"]),
+        ("fix q all charge/regulation 1 2 seed 5", ["fix q", "predicts itself", "unfix q"]),
         ("run_style respa 2 2 inner 1 2.0 3.0 outer 2", ["no inner", "run_style respa", "pair 2"]),
     ],
 )
@@ -86,6 +87,23 @@ def test_left_out_pairs_are_refused(bench, tiny_model, words, ranks):
         deck = deck.replace("structure.data", "structure.data\nfix m all property/atom mol")
     found = message(bench, deck, ranks=ranks)
     assert_says(found, f"neigh_modify exclude {words}'", "neigh_modify exclude none", EXCLUDED)
+
+
+@pytest.mark.parametrize("hybrid", ["hybrid/overlay", "hybrid"])
+def test_second_model_with_charges_is_refused(bench, tiny_model, model_of, hybrid):
+    """Atoms have one charge each, and both models would sum those of the other, too."""
+    elements = ("K Cl", "K Cl") if hybrid == "hybrid/overlay" else ("K NULL", "NULL Cl")
+    coefficients = "".join(
+        f"pair_coeff * * equicalc {k} {model} {words}\n"
+        for k, model, words in zip(
+            (1, 2), (tiny_model, model_of("fixed with widths")), elements, strict=True
+        )
+    )
+    deck = bench.deck(tiny_model, "run 0\n").replace(
+        f"pair_coeff * * {tiny_model} K Cl\n", coefficients
+    )
+    deck = deck.replace("pair_style equicalc", f"pair_style {hybrid} equicalc equicalc")
+    assert_says(message(bench, deck), "two models with charges", hybrid, "MODEL MODEL El1")
 
 
 def test_left_out_pairs_of_other_types_are_no_matter(bench, tiny_model):
