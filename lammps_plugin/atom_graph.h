@@ -71,9 +71,9 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     const std::vector<int> &atom_of_row() const { return atom_of_row_; }
     // Row of a LAMMPS atom, local or ghost; -1: not described by the model.
     const std::vector<int> &row_of_atom() const { return row_of_atom_; }
-    // Where a charged model has nothing to say, charges are zero.
-    // Every atom is in group `all`, but those that a fix of the kind of gcmc takes out for a moment
-    // to see what their deletion would cost.
+    // Whether the model has anything to say of an atom; where it has not, charges are zero. Every
+    // atom is in group `all`, but those that a fix of the kind of gcmc takes out for a moment to
+    // see what their deletion would cost.
     bool describes(int i) const;
     // How messages name an atom: by its tag, or where there are none by its place on this rank.
     std::string label(int i) const;
