@@ -19,10 +19,18 @@ RESULT = re.compile(r"<!-- begin (\S+) -->\n.*?<!-- end -->", re.S)
 
 
 def updated(text: str) -> str:
-    """Return the README with the table that `equicalc models --markdown` prints now."""
+    """Return the README with the table that `equicalc models --markdown` prints now.
+
+    Raises
+    ------
+    RuntimeError
+        If the command fails or prints nothing, so that no page loses its table.
+    """
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        equicalc(["models", "--markdown"])
+        code = equicalc(["models", "--markdown"])
+    if code or not output.getvalue().strip():
+        raise RuntimeError(f"`equicalc models --markdown` printed no table (exit code {code})")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{output.getvalue()}\n{END}{rest.split(END)[1]}"
 

@@ -14,11 +14,23 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_table_of_models_is_what_the_command_prints():
+@pytest.fixture
+def update():
+    """The script docs/update_readme.py as a module."""
     spec = importlib.util.spec_from_file_location("update", ROOT / "docs" / "update_readme.py")
-    update = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(update)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_table_of_models_is_what_the_command_prints(update):
     assert update.updated(README) == README, "the shipped models have changed: run make docs"
+
+
+def test_the_table_is_not_lost_where_the_command_fails(update, monkeypatch):
+    monkeypatch.setattr(update, "equicalc", lambda words: 2)
+    with pytest.raises(RuntimeError, match="no table"):
+        update.updated(README)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)]+)\)", README))))
