@@ -24,6 +24,9 @@ struct CoulombSum {
     std::vector<double> forces;        // [n][3] -dE/dr at fixed charges
     double virial[9] = {};             // -dE/d(strain)
     std::vector<double> atom_virials;  // [n][3][3], sum to the virial; empty unless asked for
+    // [n][3] sum_i (r_i - r_j) q_i G_ij over charges and images: potentials at j, each times the
+    // way to its source. Of the mesh alone, empty unless asked for.
+    std::vector<double> source_moments;
 };
 
 struct CoulombOptions {

@@ -333,13 +333,14 @@ void CoulombMesh<Real>::end_gather(const double *found, std::size_t first, std::
 }
 
 template <class Real>
-void CoulombMesh<Real>::gather_virials(const Real *mesh, std::size_t axes, double *found) const {
+void CoulombMesh<Real>::gather_column(const Real *mesh, std::size_t column, std::size_t width,
+                                      double *found) const {
     if (splines_.size() < charges_.size()) {
         for (std::size_t i = 0; i < charges_.size(); ++i) {
-            found[6 * i + axes] = 0.0;
+            found[width * i + column] = 0.0;
         }
     }
-    read(mesh, [&](std::size_t i, const double *here) { found[6 * i + axes] = here[0]; });
+    read(mesh, [&](std::size_t i, const double *here) { found[width * i + column] = here[0]; });
 }
 
 template <class Real>
@@ -362,6 +363,16 @@ void CoulombMesh<Real>::end_virials(const double *found, std::size_t first, std:
             virial[3 * a + b] += scale * q * found[axes];
             virial[3 * b + a] += a == b ? 0.0 : scale * q * found[axes];
         }
+    }
+}
+
+template <class Real>
+void CoulombMesh<Real>::end_source_moments(const double *found, std::size_t first, std::size_t last,
+                                           CoulombSum &result) const {
+    const double scale = 4.0 * kPi * kCoulomb / reciprocal_.volume;
+    result.source_moments.resize(3 * (last - first));
+    for (double &moment : result.source_moments) {
+        moment = scale * *found++;
     }
 }
 

@@ -81,9 +81,20 @@ class CoulombMesh {
                          std::complex<Real> *out) const {
         filter_.stress(charges, a, b, out);
     }
-    void gather_virials(const Real *mesh, std::size_t axes, double *found) const;
     void end_virials(const double *found, std::size_t first, std::size_t last,
                      CoulombSum &result) const;
+
+    // Source moments of these atoms, likewise: three times, found [n][3].
+    void source_moment_spectrum(const std::complex<Real> *charges, int a,
+                                std::complex<Real> *out) const {
+        filter_.source_moment(charges, a, out);
+    }
+    void end_source_moments(const double *found, std::size_t first, std::size_t last,
+                            CoulombSum &result) const;
+
+    // This share's part of the mesh at the atoms, into one column of found [n][width].
+    void gather_column(const Real *mesh, std::size_t column, std::size_t width,
+                       double *found) const;
 
   private:
     double self_potential(std::size_t i) const;

@@ -40,14 +40,19 @@ std::unique_ptr<equicalc::MeshSolver> make_solver(double sigma, const std::array
 
 py::dict solve(equicalc::MeshSolver &solver, const Array &charges, const Array &positions,
                const Array &cell, std::size_t first, std::optional<std::size_t> last,
-               bool atom_virials) {
+               bool atom_virials, bool source_moments) {
     const auto n = static_cast<std::size_t>(charges.size());
     if (charges.ndim() != 1 || positions.ndim() != 2 || positions.shape(0) != charges.size() ||
         positions.shape(1) != 3 || cell.ndim() != 2 || cell.shape(0) != 3 || cell.shape(1) != 3) {
         throw std::invalid_argument("expected charges [n], positions [n, 3] and cell [3, 3]");
     }
-    const equicalc::MeshCharges atoms{
-        n, positions.data(), charges.data(), first, std::min(last.value_or(n), n), atom_virials};
+    const equicalc::MeshCharges atoms{n,
+                                      positions.data(),
+                                      charges.data(),
+                                      first,
+                                      std::min(last.value_or(n), n),
+                                      atom_virials,
+                                      source_moments};
     const equicalc::CoulombSum *sum = nullptr;
     {
         py::gil_scoped_release release;
@@ -62,6 +67,9 @@ py::dict solve(equicalc::MeshSolver &solver, const Array &charges, const Array &
     if (atom_virials) {
         result["atom_virials"] =
             Array({found, py::ssize_t(3), py::ssize_t(3)}, sum->atom_virials.data());
+    }
+    if (source_moments) {
+        result["source_moments"] = Array({found, py::ssize_t(3)}, sum->source_moments.data());
     }
     return result;
 }
@@ -101,5 +109,6 @@ void bind_mesh_solver(py::module_ &module) {
              py::arg("accuracy"), py::arg("single") = false, py::arg("device") = py::none(),
              py::arg("threads") = 1)
         .def("solve", &solve, py::arg("charges"), py::arg("positions"), py::arg("cell"),
-             py::arg("first") = 0, py::arg("last") = py::none(), py::arg("atom_virials") = false);
+             py::arg("first") = 0, py::arg("last") = py::none(), py::arg("atom_virials") = false,
+             py::arg("source_moments") = false);
 }

@@ -303,6 +303,30 @@ void MeshFilter<Real>::stress(const std::complex<Real> *charges, int a, int b,
     }
 }
 
+template <class Real>
+void MeshFilter<Real>::source_moment(const std::complex<Real> *charges, int a,
+                                     std::complex<Real> *out) const {
+    const int nx = points_[0], ny = points_[1], nz = points_[2], half = nz / 2 + 1;
+    const double *inverse = reciprocal_.inverse[a];
+#pragma omp parallel for num_threads(threads_) schedule(static)
+    for (int x = 0; x < nx; ++x) {
+        for (int row = 0; row < rows_; ++row) {
+            const int y = first_row_ + row;
+            const double in_plane =
+                signed_index(x, nx) * inverse[0] + signed_index(y, ny) * inverse[1];
+            // The last wave of an even direction stands for k and -k, whose parts cancel.
+            const bool is_last = 2 * x == nx || 2 * y == ny;
+            const std::size_t at = (static_cast<std::size_t>(x) * rows_ + row) * half;
+            for (int z = 0; z < half; ++z) {
+                const bool cancels = is_last || 2 * z == nz;
+                const double factor = cancels ? 0.0 : -4.0 * kPi * (in_plane + z * inverse[2]);
+                const Real weight = static_cast<Real>(factor * static_cast<double>(slope_[at + z]));
+                out[at + z] = {-weight * charges[at + z].imag(), weight * charges[at + z].real()};
+            }
+        }
+    }
+}
+
 template class MeshFilter<float>;
 template class MeshFilter<double>;
 

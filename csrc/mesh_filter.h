@@ -68,6 +68,10 @@ class MeshFilter {
     // charge finds its share of the virial, the part of it that goes with k_a k_b.
     void stress(const std::complex<Real> *charges, int a, int b, std::complex<Real> *out) const;
 
+    // For one width, and an axis a: spectrum of the charges -> that of the source moments along it,
+    // sum_i (r_i - r)_a q_i G(r - r_i): the Fourier transform of r G(r) is i dG/dk.
+    void source_moment(const std::complex<Real> *charges, int a, std::complex<Real> *out) const;
+
     // After `complete`: virial [3][3] of what a charge of 1 e misses of its own.
     const double *self_virial(std::size_t width) const { return selves_[width].virial; }
     // Potential per charge which makes up for what a charge of this width misses of its own.

@@ -60,7 +60,7 @@ class HostMesh : public MeshSolver {
         exchange(packed_, of_planes_, spectrum_, of_rows_);
         ranks_.run([&] {
             transforms_.rows_forward(spectrum_.data());
-            if (atoms.atom_virials) {
+            if (atoms.atom_virials || atoms.source_moments) {
                 kept_ = spectrum_;
             }
             mesh_->begin_convolve(spectrum_.data());
@@ -78,9 +78,13 @@ class HostMesh : public MeshSolver {
         ranks_.run([&] {
             mesh_->end_gather(owned(atoms, 4), atoms.first, atoms.last, result_);
             result_.atom_virials.clear();
+            result_.source_moments.clear();
         });
         if (atoms.atom_virials) {
             add_atom_virials(atoms);
+        }
+        if (atoms.source_moments) {
+            add_source_moments(atoms);
         }
         return result_;
     }
@@ -155,19 +159,38 @@ class HostMesh : public MeshSolver {
     void add_atom_virials(const MeshCharges &atoms) {
         for (std::size_t axes = 0; axes < kVirialAxes.size(); ++axes) {
             const auto [a, b] = kVirialAxes[axes];
-            ranks_.run([&] {
-                mesh_->stress_spectrum(kept_.data(), a, b, spectrum_.data());
-                transforms_.rows_backward(spectrum_.data());
-            });
-            exchange(spectrum_, of_rows_, packed_, of_planes_);
-            ranks_.run([&] {
-                transform_planes_back();
-                found_.resize(6 * atoms.n);
-                mesh_->gather_virials(density_.data(), axes, found_.data());
-            });
+            find_column(atoms, axes, 6,
+                        [&] { mesh_->stress_spectrum(kept_.data(), a, b, spectrum_.data()); });
         }
         ranks_.sum_for_owners(found_, 6);
         ranks_.run([&] { mesh_->end_virials(owned(atoms, 6), atoms.first, atoms.last, result_); });
+    }
+
+    void add_source_moments(const MeshCharges &atoms) {
+        for (int axis = 0; axis < 3; ++axis) {
+            find_column(atoms, axis, 3, [&] {
+                mesh_->source_moment_spectrum(kept_.data(), axis, spectrum_.data());
+            });
+        }
+        ranks_.sum_for_owners(found_, 3);
+        ranks_.run(
+            [&] { mesh_->end_source_moments(owned(atoms, 3), atoms.first, atoms.last, result_); });
+    }
+
+    // From one more spectrum, which fill() makes of that of the charges, a column of what is found.
+    template <class Fill>
+    void find_column(const MeshCharges &atoms, std::size_t column, std::size_t width,
+                     const Fill &fill) {
+        ranks_.run([&] {
+            fill();
+            transforms_.rows_backward(spectrum_.data());
+        });
+        exchange(spectrum_, of_rows_, packed_, of_planes_);
+        ranks_.run([&] {
+            transform_planes_back();
+            found_.resize(width * atoms.n);
+            mesh_->gather_column(density_.data(), column, width, found_.data());
+        });
     }
 
     static CoulombOptions mesh_options(const MeshOptions &options) {
@@ -250,8 +273,9 @@ class DeviceMesh : public MeshSolver {
         result_.potentials.assign(potentials + atoms.first, potentials + atoms.last);
         add_rest(values + 4 * atoms.n, atoms);
         result_.atom_virials.clear();
-        if (atoms.atom_virials) {
-            add_atom_virials(cell, atoms);
+        result_.source_moments.clear();
+        if (atoms.atom_virials || atoms.source_moments) {
+            add_from_host(cell, atoms);
         }
     }
 
@@ -273,14 +297,16 @@ class DeviceMesh : public MeshSolver {
     }
 
     // From the same mesh on the host: they are asked for now and then.
-    void add_atom_virials(const double *cell, const MeshCharges &atoms) {
+    void add_from_host(const double *cell, const MeshCharges &atoms) {
         if (host_ == nullptr) {
             MeshOptions options = options_;
             options.on_device = false;
             options.device = torch::kCPU;
             host_ = make(options);
         }
-        result_.atom_virials = host_->solve(cell, atoms).atom_virials;
+        const CoulombSum &there = host_->solve(cell, atoms);
+        result_.atom_virials = there.atom_virials;
+        result_.source_moments = there.source_moments;
     }
 
     // What charges of 1 e miss of their own on the mesh; depends on the cell alone.

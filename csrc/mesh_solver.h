@@ -38,6 +38,7 @@ struct MeshCharges {
     const double *charges = nullptr;    // [n]
     std::size_t first = 0, last = 0;    // from the first up to the last
     bool atom_virials = false;          // by six more transforms, on the CPU
+    bool source_moments = false;        // likewise, by three
 };
 
 // Ranks that sum together; this one is alone. All of them know all charges, in the same order, and
@@ -67,9 +68,9 @@ class MeshSolver {
     static std::unique_ptr<MeshSolver> make(const MeshOptions &options);
     virtual ~MeshSolver() = default;
 
-    // Energy and virial of all charges, forces, potentials and virials of those that are asked for
-    // and no others; cell [3][3] in rows. Virials of atoms have no part of that of the background.
-    // The result lives until the next call. All ranks call it together.
+    // Energy and virial of all charges, forces, potentials, virials and moments of those that are
+    // asked for and no others; cell [3][3] in rows. Virials of atoms have no part of that of the
+    // background. The result lives until the next call. All ranks call it together.
     virtual const CoulombSum &solve(const double *cell, const MeshCharges &atoms) = 0;
     // Of what is kept, on the host or on the device.
     virtual std::size_t memory_bytes() const = 0;

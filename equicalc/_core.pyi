@@ -166,4 +166,5 @@ class MeshSolver:
         first: int = 0,
         last: int | None = None,
         atom_virials: bool = False,
+        source_moments: bool = False,
     ) -> dict[str, Any]: ...

@@ -22,6 +22,8 @@ class ChargeConstraint {
 
     // q of this rank's atoms, e.
     const std::vector<double> &charges() const { return charges_; }
+    // (Q - sum q~) / sum w
+    double shift() const { return shift_; }
     // dE/d(variables) [n_local, K] from dE/dq (V) of the Coulomb energy and of the energy in a
     // field. With the centred phi_i - <phi>, <phi> = sum(w phi) / sum w, of both together,
     // dE/dq~_i = centred and dE/dw_i = (Q - sum q~) / sum w * centred. Where bond dipoles follow
@@ -35,7 +37,7 @@ class ChargeConstraint {
     torch::Tensor variables_;
     equicalc::KeptTensor gradient_memory_;
     double total_weight_ = 0.0;
-    double shift_ = 0.0;  // (Q - sum q~) / sum w
+    double shift_ = 0.0;
     std::vector<double> charges_;
 };
 

@@ -42,8 +42,10 @@ class Coulomb : protected LAMMPS_NS::Pointers {
     void begin_step(const LAMMPS_NS::NeighList &list, std::span<const int> atoms,
                     std::span<const int> row_of_atom);
     // Energy and all derivatives for charges (e) of these atoms; forces go to atom->f, charges to
-    // atom->q. The result lives until the next call. Collective.
-    const LongRange &solve(std::span<const double> charges, int eflag, int vflag);
+    // atom->q. Source moments of a KSPACE style that knows them, or without one. The result lives
+    // until the next call. Collective.
+    const LongRange &solve(std::span<const double> charges, int eflag, int vflag,
+                           bool with_source_moments = false);
     // Only dE/dq (V), which is linear in the charges. Collective.
     std::vector<double> potentials(std::span<const double> charges);
 

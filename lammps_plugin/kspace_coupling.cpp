@@ -209,9 +209,13 @@ void KspaceCoupling::require_fine_mesh(const std::array<double, 6> &box) const {
 }
 
 void KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> charges, int eflag,
-                           int vflag, LongRange &result) {
+                           int vflag, bool with_source_moments, LongRange &result) {
     using namespace LAMMPS_NS;
     set_up_solver();
+    auto *source = dynamic_cast<KnowsSourceMoments *>(force->kspace);
+    if (source != nullptr) {
+        source->ask_for_source_moments(with_source_moments);
+    }
 
     without_zeros(charges, charge_scale(), scaled_);
     if ((vflag & VIRIAL_CENTROID) != 0) {
@@ -219,6 +223,11 @@ void KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> c
     }
     run_solver(atoms, scaled_, eflag | ENERGY_ATOM, vflag);
     take_results(atoms, (vflag & (VIRIAL_ATOM | VIRIAL_CENTROID)) != 0, result);
+    result.source_moments.clear();
+    if (with_source_moments) {
+        take_source_moments(atoms, result);
+        source->ask_for_source_moments(false);
+    }
 
     if (vflag != VIRIAL_NONE) {
         add_volume_terms(lmp, units_, splitting_, atoms, charges, result);
@@ -228,6 +237,16 @@ void KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> c
     for (size_t k = 0; k < atoms.size(); ++k) {
         result.potentials[k] = twice * result.atom_energies[k] / scaled_[k];
         atom->q[atoms[k]] = units_.charge * charges[k];
+    }
+}
+
+void KspaceCoupling::take_source_moments(std::span<const int> atoms, LongRange &result) const {
+    const auto &found = dynamic_cast<const KnowsSourceMoments &>(*force->kspace).source_moments();
+    for (const int i : atoms) {
+        const double *moment = &found[3 * i];
+        std::array<double, 3> &own = result.source_moments.emplace_back();
+        std::transform(moment, moment + 3, own.begin(),
+                       [scale = charge_scale()](double value) { return value / scale; });
     }
 }
 

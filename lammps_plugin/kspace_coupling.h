@@ -39,9 +39,10 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     // At the start of a run, after KSPACE was initialised.
     void init_run();
     // Long-range energy of the charges (e) of the given atoms of this rank; all others have none.
-    // Forces go straight to atom->f, charges to atom->q. Collective.
+    // Forces go straight to atom->f, charges to atom->q. Only a style that KnowsSourceMoments can
+    // be asked for them. Collective.
     void solve(std::span<const int> atoms, std::span<const double> charges, int eflag, int vflag,
-               LongRange &result);
+               bool with_source_moments, LongRange &result);
     // Only dE/dq (V) of such charges, which is linear in them; nothing else changes but atom->q.
     // Collective.
     std::vector<double> potentials(std::span<const int> atoms, std::span<const double> charges);
@@ -60,6 +61,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
     double charge_scale() const;
     void run_solver(std::span<const int> atoms, std::span<const double> charges, int eflag,
                     int vflag);
+    void take_source_moments(std::span<const int> atoms, LongRange &result) const;
     void take_results(std::span<const int> atoms, bool with_atom_virials, LongRange &result);
     void check_atom_energies(const LongRange &result);
 

@@ -174,7 +174,7 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
     const size_t first = gathered_.first(), last = first + gathered_.own().size();
     const equicalc::CoulombSum &sum =
         solver_->solve(box.data(), {gathered_.size(), gathered_.positions(), gathered_.charges(),
-                                    first, last, vflag_atom != 0});
+                                    first, last, vflag_atom != 0, wants_source_moments_});
     double total = 0.0;
     for (size_t k = 0; k < gathered_.size(); ++k) {
         total += gathered_.charges()[k];
@@ -195,6 +195,7 @@ void KSpaceEquicalc::compute(int eflag, int vflag) {
 void KSpaceEquicalc::add_to_atoms(const equicalc::CoulombSum &sum) {
     const double unit = scale * electronvolt_, unit_of_forces = unit / units_.length;
     const double *charges = gathered_.charges() + gathered_.first();
+    source_moments_.assign(wants_source_moments_ ? 3 * atom->nlocal : 0, 0.0);
     size_t k = 0;
     for (const int i : gathered_.own()) {
         for (int axis = 0; axis < 3; ++axis) {
@@ -202,6 +203,9 @@ void KSpaceEquicalc::add_to_atoms(const equicalc::CoulombSum &sum) {
         }
         if (eflag_atom != 0) {
             eatom[i] += 0.5 * unit * charges[k] * sum.potentials[k];
+        }
+        if (wants_source_moments_) {
+            std::copy_n(&sum.source_moments[3 * k], 3, &source_moments_[3 * i]);
         }
         for (int c = 0; c < 6 && vflag_atom != 0; ++c) {
             vatom[i][c] += unit * sum.atom_virials[9 * k + kPlaces[c]];

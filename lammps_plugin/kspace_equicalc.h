@@ -15,11 +15,12 @@
 // `kspace_modify` knows `mesh`, `order`, `slab` and `force` here. Every rank gathers the charges of
 // all ranks. On the CPU the mesh is shared among ranks, each of which has some of its planes; on a
 // GPU every rank does the whole sum and keeps the forces on its own atoms. Virials of atoms take
-// six more transforms on the CPU, on the steps that ask for them.
+// six more transforms on the CPU, on the steps that ask for them, source moments three.
 #pragma once
 
 #include "device_choice.h"
 #include "gathered_charges.h"
+#include "long_range.h"
 #include "mesh_ranks.h"
 #include "units.h"
 
@@ -31,14 +32,16 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace LAMMPS_NS {
 
 class PairEquicalc;
 
-class KSpaceEquicalc : public KSpace {
+class KSpaceEquicalc : public KSpace, public equicalc_lammps::KnowsSourceMoments {
   public:
     explicit KSpaceEquicalc(LAMMPS *lmp);
+    ~KSpaceEquicalc() noexcept override {}  // KSpace may throw there, the other base must not
 
     void settings(int narg, char **arg) override;
     void init() override;
@@ -46,6 +49,9 @@ class KSpaceEquicalc : public KSpace {
     void setup() override {}
     void compute(int eflag, int vflag) override;
     double memory_usage() override;
+
+    void ask_for_source_moments(bool wanted) override { wants_source_moments_ = wanted; }
+    const std::vector<double> &source_moments() const override { return source_moments_; }
 
   private:
     const PairEquicalc &require_pair() const;
@@ -71,6 +77,8 @@ class KSpaceEquicalc : public KSpace {
     std::optional<equicalc::MeshOptions> options_;
     equicalc_lammps::RanksOfMesh ranks_;
     std::unique_ptr<equicalc::MeshSolver> solver_;
+    bool wants_source_moments_ = false;
+    std::vector<double> source_moments_;
     int chosen_order_ = 0;       // by us and not by kspace_modify
     double electronvolt_ = 1.0;  // what an energy of the solver is in units of the deck
 };

@@ -13,6 +13,19 @@ struct LongRange {
     std::vector<double> potentials;                   // dE/dq, V
     std::vector<double> atom_energies;                // eV
     std::vector<std::array<double, 6>> atom_virials;  // eV; empty unless asked for
+    // sum_i (r_i - r_j) q_i G_ij over all charges and images, V angstrom: potentials, each times
+    // the way to its source; empty unless asked for
+    std::vector<std::array<double, 3>> source_moments;
+};
+
+// What a KSPACE style is, besides, which knows source moments.
+class KnowsSourceMoments {
+  public:
+    virtual ~KnowsSourceMoments() = default;
+    // From the next sum on.
+    virtual void ask_for_source_moments(bool wanted) = 0;
+    // Of the last sum, [nlocal][3].
+    virtual const std::vector<double> &source_moments() const = 0;
 };
 
 // Coulomb's constant of the model files, eV angstrom / e^2. The same number as in equicalc.h, whose

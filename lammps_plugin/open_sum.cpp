@@ -104,13 +104,16 @@ LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, const Units &units,
     result.potentials.assign(atoms.size(), 0.0);
     result.atom_energies.assign(atoms.size(), 0.0);
     result.atom_virials.assign(atoms.size(), {});
+    result.source_moments.assign(atoms.size(), {});
     for_each_pair(cluster, atoms.size(),
                   [&](size_t k, const Charge &own, const Charge &other, const double *d,
                       const Smeared &kernel) {
-                      result.potentials[k] += kCoulomb * other.q * kernel.potential;
+                      const double potential = kCoulomb * other.q * kernel.potential;
+                      result.potentials[k] += potential;
                       const double strength = kCoulomb * own.q * other.q * kernel.field;
                       for (int axis = 0; axis < 3; ++axis) {
                           atom->f[atoms[k]][axis] += units.force() * strength * d[axis];
+                          result.source_moments[k][axis] -= d[axis] * potential;
                       }
                       // Half of each pair belongs to each of its atoms.
                       const double products[6] = {d[0] * d[0], d[1] * d[1], d[2] * d[2],

@@ -103,7 +103,11 @@ torch::Tensor PairEquicalc::constrained_charges(Member &member, const torch::Ten
     const equicalc::ModelInfo &model = member.model->info();
     ChargeConstraint &constraint = *member.constraint;
     constraint.apply(variables, options_.total_charge / units_.charge);
-    const LongRange &long_range = coulomb_->solve(constraint.charges(), eflag, vflag);
+    const bool with_heat = cvflag_atom != 0 && charges_respond();
+    const LongRange &long_range = coulomb_->solve(constraint.charges(), eflag, vflag, with_heat);
+    if (with_heat) {
+        heat_ = heat_of_charges(variables, constraint.shift(), long_range, world);
+    }
     add_long_range(long_range);
     add_output_of_charges(member, variables, atoms, constraint.charges());
     const std::vector<double> in_field = field_potentials(lmp, units_, model, atoms, field_->now());

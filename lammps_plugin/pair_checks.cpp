@@ -139,16 +139,38 @@ void PairEquicalc::require_centroid_virials() const {
                                   " cutoffs, which one atom's virial needs to see at once. Type "
                                   "'pair_style equicalc ghosts extended'");
         }
-        if (info().charge_model != equicalc::ChargeModel::none &&
-            info().charge_model != equicalc::ChargeModel::fixed) {
-            error->all(FLERR,
-                       found + "charges that respond to their surroundings (charge_model: " +
-                           equicalc::name_of(info().charge_model) +
-                           ") carry energy over long distances, for which KSPACE styles have no "
-                           "number per atom. Use a model with charge_model: none or fixed, or "
-                           "'uncompute " +
-                           compute->id + "'");
+        if (charges_respond()) {
+            require_heat_of_charges(found, compute->id);
         }
+    }
+}
+
+void PairEquicalc::require_heat_of_charges(const std::string &found, const std::string &id) const {
+    const std::string charges =
+        found + "charges that respond to their surroundings (charge_model: " +
+        equicalc::name_of(info().charge_model) + ") carry energy over long distances, ";
+    if (info().charge_model == equicalc::ChargeModel::equilibrated) {
+        error->all(FLERR, charges +
+                              "and those of a minimum do so all at once, which has no formula "
+                              "here. Use a model with another charge_model, or 'uncompute " +
+                              id + "'");
+    }
+    const KSpace *kspace = force->kspace;
+    if (kspace != nullptr && dynamic_cast<const KnowsSourceMoments *>(kspace) == nullptr) {
+        error->all(FLERR, charges + "for which kspace_style " + force->kspace_style +
+                              " has no number per atom. Type 'kspace_style equicalc 1e-5'");
+    }
+    if (kspace != nullptr && kspace->slabflag != 0) {
+        error->all(FLERR, charges +
+                              "for which 'kspace_modify slab' has no correction. Type 'boundary p "
+                              "p p' with the vacuum in the box, or 'uncompute " +
+                              id + "'");
+    }
+    if (options_.has_field()) {
+        error->all(FLERR, charges +
+                              "and do work in 'efield', whose current is not known here. "
+                              "Type 'pair_style equicalc' without 'efield', or 'uncompute " +
+                              id + "'");
     }
 }
 

@@ -198,6 +198,7 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
     outputs_.add_variables(result.variables);
 
     torch::Tensor charge_gradient;
+    heat_.reset();
     if (coulomb_) {
         // One charge that is not a number would make all potentials so, and name no atom.
         run_on_all_ranks(lmp, [&] { require_finite(result, graph); });
@@ -207,11 +208,12 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
         add_short_range(result.energies, graph, steps_->backward(charge_gradient, vflag_atom != 0));
         return;
     }
+    const bool again = extended || heat_;  // there are further backward passes
     const torch::Tensor edge_gradients = halo_->serve([&] {
-        return extended ? member.evaluator->weighted_gradient(
-                              weights_of_own_rows(torch::ones_like(result.energies)),
-                              weights_of_own_rows(charge_gradient))
-                        : member.evaluator->backward(charge_gradient, exchange);
+        return again ? member.evaluator->weighted_gradient(
+                           weights_of_own_rows(torch::ones_like(result.energies)),
+                           weights_of_own_rows(charge_gradient), extended ? nullptr : exchange)
+                     : member.evaluator->backward(charge_gradient, exchange);
     });
     const auto add = [&] {
         add_short_range(result.energies, graph, sums_over_edges(graph, edge_gradients));
@@ -220,18 +222,18 @@ void PairEquicalc::evaluate_member(Member &member, const equicalc::Graph &graph,
         }
     };
     run_on_all_ranks(lmp, add, [&] { return load(); });
-    if (extended) {
+    if (again) {
         member.evaluator->release();
     }
 }
 
-// Values of the rows of this rank, and zeros for all others that the network sees.
+// Values of the rows of this rank, and zeros for all others that the network evaluates.
 torch::Tensor PairEquicalc::weights_of_own_rows(const torch::Tensor &values) const {
     if (!values.defined()) {
         return values;
     }
     std::vector<int64_t> shape = values.sizes().vec();
-    shape[0] = graph_->n_rows();
+    shape[0] = graph_->n_graph_local();
     torch::Tensor weights = torch::zeros(shape, values.options());
     weights.narrow(0, 0, values.size(0)).copy_(values);
     return weights;

@@ -35,6 +35,7 @@
 #include "atom_outputs.h"
 #include "device_steps.h"
 #include "equicalc.h"
+#include "heat_of_charges.h"
 #include "style_options.h"
 #include "units.h"
 
@@ -42,6 +43,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -133,6 +135,7 @@ class PairEquicalc : public Pair {
     void warn_of_deviations() const;
     void warn_of_masses() const;  // in pair_masses.cpp
     void require_centroid_virials() const;
+    void require_heat_of_charges(const std::string &found, const std::string &id) const;
 
     void evaluate(int eflag, int vflag);
     equicalc::Graph present_graph();
@@ -151,6 +154,8 @@ class PairEquicalc : public Pair {
                          const equicalc::EdgeForces &result);
 
     // In pair_heat.cpp: the virial of each atom that makes `compute heat/flux` the energy current.
+    bool charges_respond() const;
+    std::array<torch::Tensor, 3> centroid_moments(Member &member, const torch::Tensor &positions);
     void add_centroid_virials(Member &member, const equicalc::Graph &graph,
                               const torch::Tensor &edge_gradients);
 
@@ -190,6 +195,8 @@ class PairEquicalc : public Pair {
     std::unique_ptr<equicalc_lammps::DeviceGraph> device_graph_;  // of a staged device
     std::unique_ptr<equicalc::DeviceSteps> steps_;  // of one model on a device with kernels
     equicalc::ForwardResult result_of_device_;
+    // Of the model that is evaluated, on steps that ask for heat fluxes.
+    std::optional<equicalc_lammps::HeatOfCharges> heat_;
     std::unique_ptr<equicalc_lammps::Halo> halo_;
     std::unique_ptr<equicalc_lammps::Contacts> contacts_;
     std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;      // of models with charges

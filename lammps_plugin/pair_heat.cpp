@@ -9,7 +9,8 @@
 //   W_i -= M_e,   W_k += M_e - r_e (x) g_e,
 // and all shares sum to the virial of the whole. With one layer U_j depends on edges to its own
 // atom alone, and M_e = 0. With more, three backward passes give sum_j r_j dU_j/dr_e: they need
-// every image of an atom to be a row of its own (ghosts extended).
+// every image of an atom to be a row of its own (ghosts extended). Charges that respond to their
+// surroundings are local quantities too, and have a part in M_e from afar: heat_of_charges.h.
 #include "pair_equicalc.h"
 
 #include "atom_graph.h"
@@ -29,12 +30,38 @@ constexpr std::array<std::array<int, 3>, 3> kPlace{{{0, 3, 4}, {6, 1, 5}, {7, 8,
 
 }  // namespace
 
+bool PairEquicalc::charges_respond() const {
+    return info().has_charges() && info().charge_model != equicalc::ChargeModel::fixed;
+}
+
+// For each axis dW/d(edge vectors) [E, 3] of W = sum_j r_j U_j, without positions of 0, and the
+// distant parts of charges.
+std::array<torch::Tensor, 3> PairEquicalc::centroid_moments(Member &member,
+                                                            const torch::Tensor &positions) {
+    std::array<torch::Tensor, 3> moments;
+    for (int axis = 0; axis < 3; ++axis) {
+        torch::Tensor of_energies, of_variables;
+        if (positions.defined()) {
+            of_energies = positions.select(1, axis).narrow(0, 0, graph_->n_local()).contiguous();
+        }
+        if (heat_) {
+            of_variables = heat_->distant[axis];
+            if (positions.defined()) {
+                of_variables = of_variables + of_energies.unsqueeze(1) * heat_->local;
+            }
+        }
+        moments[axis] = member.evaluator
+                            ->weighted_gradient(weights_of_own_rows(of_energies),
+                                                weights_of_own_rows(of_variables))
+                            .cpu();
+    }
+    return moments;
+}
+
 void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &graph,
                                         const torch::Tensor &edge_gradients) {
-    const bool has_moments = depth() > 1;
-    std::array<torch::Tensor, 3> moments;
-    torch::Tensor positions;  // of the rows, angstrom
-    if (has_moments) {
+    torch::Tensor positions;  // of the rows, angstrom, where energies have moments
+    if (depth() > 1) {
         positions = torch::empty({graph_->n_rows(), 3}, torch::kFloat64);
         auto rows = positions.accessor<double, 2>();
         for (int64_t row = 0; row < graph_->n_rows(); ++row) {
@@ -42,23 +69,38 @@ void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &g
                 rows[row][axis] = units_.angstrom() * atom->x[graph_->atom_of_row()[row]][axis];
             }
         }
-        for (int axis = 0; axis < 3; ++axis) {
-            const torch::Tensor own = positions.select(1, axis).narrow(0, 0, graph_->n_local());
-            moments[axis] =
-                member.evaluator->weighted_gradient(weights_of_own_rows(own.contiguous()), {})
-                    .cpu();
+    }
+    const bool has_moments = positions.defined() || heat_;
+    std::array<torch::Tensor, 3> moments;
+    torch::Tensor all_gradients = edge_gradients;
+    if (has_moments) {
+        moments = centroid_moments(member, positions);
+    }
+    if (heat_) {
+        // Of the local energies, whose charges have other factors than those of the forces: only
+        // sums over all atoms are the same.
+        all_gradients =
+            member.evaluator
+                ->weighted_gradient(
+                    weights_of_own_rows(torch::ones({graph_->n_local()}, torch::kFloat64)),
+                    weights_of_own_rows(heat_->local))
+                .cpu();
+        for (int64_t row = 0; row < graph_->n_local(); ++row) {
+            for (int axis = 0; axis < 3; ++axis) {
+                cvatom[graph_->atom_of_row()[row]][axis] += units_.energy * heat_->reservoir[row];
+            }
         }
     }
     const auto index = graph.edge_index.accessor<int32_t, 2>();
     const double *vectors = graph.edge_vectors.data_ptr<double>();
-    const double *gradients = edge_gradients.data_ptr<double>();
+    const double *gradients = all_gradients.data_ptr<double>();
     for (int64_t edge = 0; edge < index.size(1); ++edge) {
         double *of_receiver = cvatom[graph_->atom_of_row()[index[0][edge]]];
         double *of_sender = cvatom[graph_->atom_of_row()[index[1][edge]]];
         for (int a = 0; a < 3; ++a) {
             const double *sums = has_moments ? moments[a].data_ptr<double>() + 3 * edge : nullptr;
             const double r =
-                has_moments ? positions.data_ptr<double>()[3 * index[0][edge] + a] : 0.0;
+                positions.defined() ? positions.data_ptr<double>()[3 * index[0][edge] + a] : 0.0;
             for (int b = 0; b < 3; ++b) {
                 const double g = gradients[3 * edge + b];
                 const double moment = has_moments ? sums[b] - r * g : 0.0;

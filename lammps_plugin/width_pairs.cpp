@@ -136,6 +136,9 @@ void WidthPairs::add(std::span<const double> charges, std::span<const int> atoms
         for (int axis = 0; axis < 3; ++axis) {
             atom->f[i][axis] += units_.force() * strength * d[axis];
         }
+        for (int axis = 0; axis < 3 && !result.source_moments.empty(); ++axis) {
+            result.source_moments[pair.row][axis] -= d[axis] * potential;
+        }
         const double products[6] = {d[0] * d[0], d[1] * d[1], d[2] * d[2],
                                     d[0] * d[1], d[0] * d[2], d[1] * d[2]};
         for (int component = 0; component < 6; ++component) {

@@ -5,6 +5,7 @@ import pytest
 
 from equicalc import _core
 from equicalc.electrostatics import mesh, solve
+from equicalc.electrostatics.constants import COULOMB_CONSTANT
 
 SIGMA, ACCURACY, POINTS, ORDER = 1.0, 1e-5, (12, 15, 16), 6
 BULK = (True, True, True)
@@ -93,6 +94,63 @@ def test_virials_of_atoms_sum_to_the_virial_and_tend_to_the_exact_ones(
     some = solver.solve(*atoms, 5, 9, atom_virials=True)
     assert np.array_equal(some["atom_virials"], shares[5:9])
     assert "atom_virials" not in solver.solve(*atoms)
+
+
+def exact_source_moments(system):
+    """sum_i (r_i - r_j) q_i G_ij over charges and images, by derivatives of the sum over waves.
+
+    A factor exp(i p . (r_i - r_j)) on every pair turns the kernel of wave k into that of k + p, and
+    the derivative with respect to p is i times the moments. The wave k = 0 has none: it is odd.
+    """
+    inverse = 2 * np.pi * np.linalg.inv(system.cell)
+    n = np.ceil(10.0 / SIGMA * np.linalg.norm(system.cell, axis=1) / (2 * np.pi)).astype(int)
+    grid = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in n), indexing="ij"), -1)
+    waves = grid.reshape(-1, 3)[np.any(grid.reshape(-1, 3) != 0, axis=1)] @ inverse.T
+    phases = np.exp(-1j * system.positions @ waves.T)
+    sources = system.charges @ phases
+
+    def sums(shift):
+        squares = ((waves + shift) ** 2).sum(axis=1)
+        kernel = 4 * np.pi * COULOMB_CONSTANT * np.exp(-(SIGMA**2) * squares) / squares
+        return phases.conj() @ (kernel * sources) / abs(np.linalg.det(system.cell))
+
+    h = 1e-3
+    rows = []
+    for e in np.eye(3):
+        slope = (8 * (sums(h * e) - sums(-h * e)) - (sums(2 * h * e) - sums(-2 * h * e))) / (12 * h)
+        rows.append(-1j * slope)
+    moments = np.array(rows).T
+    assert np.abs(moments.imag).max() < 1e-8 * np.abs(moments.real).max()
+    return moments.real
+
+
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
+@pytest.mark.parametrize("total_charge", [0.0, 1.5])
+def test_source_moments_tend_to_the_exact_ones(random_system, device, total_charge):
+    system = random_system(20, total_charge, seed=7)
+    atoms = system.charges, system.positions, system.cell
+    exact = exact_source_moments(system)
+    errors = []
+    for points in ((8, 9, 10), (12, 12, 12), (24, 27, 25), (40, 40, 45)):
+        solver = _core.MeshSolver(SIGMA, points, 8, 1e-9, device=device)
+        found = solver.solve(*atoms, source_moments=True)["source_moments"]
+        errors.append(np.abs(found - exact).max() / np.abs(exact).max())
+    assert np.all(np.diff(errors) < 0.0)
+    assert errors[-1] < 1e-9  # waves left out
+    some = solver.solve(*atoms, 5, 9, source_moments=True, atom_virials=True)
+    assert np.array_equal(some["source_moments"], found[5:9])
+    assert "source_moments" not in solver.solve(*atoms)
+
+
+def test_source_moments_in_float32_are_those_of_float64(random_system):
+    system = random_system(20, seed=7)
+    double, single = (
+        _core.MeshSolver(SIGMA, POINTS, ORDER, ACCURACY, single).solve(
+            system.charges, system.positions, system.cell, source_moments=True
+        )["source_moments"]
+        for single in (False, True)
+    )
+    assert np.abs(single - double).max() < SINGLE * np.abs(double).max()
 
 
 def test_result_does_not_depend_on_the_number_of_threads(random_system):

@@ -7,14 +7,22 @@ from equicalc.deploy import export_network
 from tests.conftest import tiny_network
 from tests.lammps.test_errors import assert_says, message
 
-# Name: (charge model, layers, `ghosts`).
+# Name: (layers, `ghosts`, settings of the network).
+WIDTHS = {"sigmas": {"K": 0.8}}
+ENVIRONMENT = {"charge_weights": "environment", **WIDTHS}
+FORMAL = {"charge_model": "transferred", "formal_charges": {"K": 1, "Cl": -1}}
 MODELS = {
-    "one layer": ("none", 1, "exchange"),
-    "one layer with fixed charges": ("fixed", 1, "exchange"),
-    "one layer from extended ghosts": ("fixed", 1, "extended"),
-    "two layers": ("none", 2, "extended"),
-    "three layers with fixed charges": ("fixed", 3, "extended"),
+    "one layer": (1, "exchange", {}),
+    "one layer with fixed charges": (1, "exchange", {"charge_model": "fixed", **WIDTHS}),
+    "one layer from extended ghosts": (1, "extended", {"charge_model": "fixed", **WIDTHS}),
+    "two layers": (2, "extended", {}),
+    "three layers with fixed charges": (3, "extended", {"charge_model": "fixed", **WIDTHS}),
+    "one layer with predicted charges": (1, "exchange", {"charge_model": "predicted"}),
+    "predicted charges": (2, "extended", {"charge_model": "predicted", **ENVIRONMENT}),
+    "transferred charges": (2, "extended", {**FORMAL, **ENVIRONMENT}),
 }
+AT_REST = [name for name, (_, _, s) in MODELS.items() if s.get("charge_model", "fixed") == "fixed"]
+RESPONDING = [name for name in MODELS if name not in AT_REST]
 
 FLUX = """compute ke all ke/atom
 compute pe all pe/atom
@@ -30,9 +38,11 @@ def model(tmp_path_factory):
 
     def path(name):
         if name not in written:
-            kind, n_layers, _ = MODELS[name]
-            sigmas = {"K": 0.8} if kind == "fixed" else None
-            network = tiny_network(kind, n_layers=n_layers, sigmas=sigmas)
+            n_layers, _, settings = MODELS[name]
+            network = tiny_network(**{"charge_model": "none", "n_layers": n_layers, **settings})
+            if settings.get("charge_model") == "predicted":
+                for layer in (network.readout.linear, network.readout.output[-1]):
+                    layer.weight.data[1] *= 20.0  # charges that respond much
             directory = tmp_path_factory.mktemp("models")
             written[name] = export_network(network, directory / "model.pt")
         return written[name]
@@ -40,14 +50,15 @@ def model(tmp_path_factory):
     return path
 
 
-def deck(bench, model, name, body, boundary="p p p"):
-    kind, _, ghosts = MODELS[name]
-    charged = kind != "none"
+def deck(bench, model, name, body, boundary="p p p", words=""):
+    _, ghosts, settings = MODELS[name]
+    charged = "charge_model" in settings
+    solver = "ewald 1.0e-10" if name in AT_REST else "equicalc 1.0e-8"
     text = bench.deck(
         model(name),
         FLUX + body,
-        kspace="ewald 1.0e-10" if charged and "p" in boundary else None,
-        style=f"ghosts {ghosts}",
+        kspace=solver if charged and "p" in boundary else None,
+        style=f"ghosts {ghosts} {words}",
     )
     return text.replace("atom_style", f"boundary {boundary}\natom_style")
 
@@ -56,35 +67,87 @@ def flux(table):
     return np.array([table[f"c_j[{k}]"] for k in range(1, 7)]).T
 
 
-@pytest.mark.parametrize(("name", "ranks"), [*((name, 2) for name in MODELS), ("two layers", 1)])
-def test_heat_flux_of_a_cluster_is_the_energy_current(bench, model, name, ranks):
-    """J = d/dt sum_i r_i E_i, by central differences along a run at constant energy."""
-    step = 2e-5  # ps
-    body = f"""velocity all create 2000 7
+# Of a run of the cluster: a time step of ps, and central differences of fourth order. That of
+# second order has an error of 1e-10 of a third time derivative, which would show.
+STEP = 2e-5
+RUN = f"""velocity all create 2000 7
 fix 1 all nve
-timestep {step}
+timestep {STEP}
 thermo 1
 thermo_style custom step c_j[*]
 thermo_modify format float %.17g
+"""
+
+
+def rate(values):
+    return (8 * (values[3:-1] - values[1:-3]) - (values[4:] - values[:-4])) / (12 * STEP)
+
+
+def moment(positions, values):
+    return (positions * values[:, :, None]).sum(axis=1)
+
+
+def frames(bench):
+    """Positions, energies and further columns of every frame of out.dump."""
+    rows = np.array(bench.frames("out.dump"))
+    return rows[:, :, 1:4], rows[:, :, 4] + rows[:, :, 5], rows[:, :, 6:]
+
+
+def assert_is_current(found, expected):
+    scale = np.abs(expected).max()
+    assert scale > 10.0  # eV angstrom / ps
+    # rounding of moments, 1e-13 of 1000 eV angstrom, over the time step; velocity Verlet's own
+    # error of the energies, the square of the time step
+    assert np.abs(found[2:-2] - expected).max() < 1e-5 * scale
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [*((name, 2) for name in AT_REST), ("two layers", 1), ("transferred charges", 2)],
+)
+def test_heat_flux_of_a_cluster_is_the_energy_current(bench, model, name, ranks):
+    """J = d/dt sum_i r_i E_i, by differences along a run at constant energy."""
+    body = f"""{RUN}
 dump 1 all custom 1 out.dump id x y z c_ke c_pe
 dump_modify 1 sort id format float %.17g
 run 12
 """
     text = deck(bench, model, name, body, "f f f")
     found = flux(bench.run(text, bench.cluster(), ranks=ranks).thermo[-1])[:, :3]
-    moments = np.array(
-        [(rows[:, 1:4] * rows[:, 4:].sum(axis=1, keepdims=True)).sum(axis=0)
-         for rows in bench.frames("out.dump")]
-    )  # fmt: skip
-    # Fourth order: the error of second order, 1e-10 of a third time derivative, would show.
-    expected = (
-        8 * (moments[3:-1] - moments[1:-3]) - (moments[4:] - moments[:-4])
-    ) / (12 * step)  # fmt: skip
-    scale = np.abs(expected).max()
-    assert scale > 10.0  # eV angstrom / ps
-    # rounding of moments, 1e-13 of 1000 eV angstrom, over the time step; velocity Verlet's own
-    # error of the energies, the square of the time step
-    assert np.abs(found[2:-2] - expected).max() < 1e-5 * scale
+    positions, energies, _ = frames(bench)
+    assert_is_current(found, rate(moment(positions, energies)))
+
+
+@pytest.mark.parametrize("charge", [0.0, 1.5])
+@pytest.mark.parametrize("name", RESPONDING)
+def test_heat_flux_of_responding_charges_is_the_current_beside_their_shift(
+    bench, model, name, charge
+):
+    """What the shift s of charges moves, between the reservoir of potential l and the atoms, is
+    left out: with c_i the charges that are not formal ones or flows,
+    J = d/dt sum r_i E_i - l d/dt sum r_i (c_i - <c>) - ds/dt sum r_i w_i (phi_i - l).
+    """
+    body = f"""{RUN}
+compute a all equicalc/atom raw_charge weight charge potential
+dump 1 all custom 1 out.dump id x y z c_ke c_pe c_a[*]
+dump_modify 1 sort id format float %.17g
+run 12
+"""
+    text = deck(bench, model, name, body, "f f f", f"charge {charge}")
+    found = flux(bench.run(text, bench.cluster(), ranks=2).thermo[-1])[:, :3]
+    positions, energies, columns = frames(bench)
+    raw, weights, charges, potentials = np.moveaxis(columns, 2, 0)
+    shift = (charge - raw.sum(axis=1)) / weights.sum(axis=1)
+    level = (weights * potentials).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
+    shifted = charges - raw if "transferred" in name else charges
+    moved = moment(positions, shifted - shifted.mean(axis=1, keepdims=True))
+    of_shift = rate(shift)[:, None] * moment(positions, weights * (potentials - level))[2:-2]
+    of_charges = level[2:-2] * rate(moved)
+    total = rate(moment(positions, energies))
+    if "transferred" not in name:  # each is more than the limit of this test
+        assert np.abs(of_shift).max() > 1e-4 * np.abs(total).max()
+        assert np.abs(of_charges).max() > 1e-4 * np.abs(total).max()
+    assert_is_current(found, total - of_charges - of_shift)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -103,7 +166,7 @@ run 0
     assert np.abs(sums[6:] - pressure[3:]).max() < 1e-9 * np.abs(pressure).max()
 
 
-@pytest.mark.parametrize("name", ["one layer with fixed charges", "two layers"])
+@pytest.mark.parametrize("name", ["one layer with fixed charges", "two layers", *RESPONDING])
 def test_heat_flux_of_a_crystal_does_not_depend_on_ranks(bench, model, name):
     body = """velocity all create 2000 7 loop geom
 thermo_style custom step c_j[*]
@@ -117,7 +180,11 @@ run 0
     assert np.abs(one[:3] - convective).max() > 1e-2 * np.abs(convective).max()
 
 
-@pytest.mark.parametrize("name", ["one layer with fixed charges", "two layers"])
+# The mesh of the charges is another one where the box is, or the crystal is elsewhere on it.
+OF_MESH = 1e-6
+
+
+@pytest.mark.parametrize("name", ["one layer with fixed charges", "two layers", *RESPONDING])
 def test_heat_flux_is_extensive(bench, model, name):
     body = """velocity all create 2000 7
 thermo_style custom step c_j[*]
@@ -129,10 +196,12 @@ run 0
     text, atoms = deck(bench, model, name, body), bench.salt((1, 1, 1))
     tables = bench.run(text, atoms).thermo
     single, double = flux(tables[0])[-1], flux(tables[1])[-1]
-    assert np.abs(double - 2 * single).max() < 1e-8 * np.abs(single).max()
+    tolerance = OF_MESH if name in RESPONDING else 1e-8
+    assert np.abs(double - 2 * single).max() < tolerance * np.abs(single).max()
 
 
-def test_heat_flux_of_a_crystal_is_that_of_a_shift_of_it(bench, model):
+@pytest.mark.parametrize("name", ["two layers", *RESPONDING])
+def test_heat_flux_of_a_crystal_is_that_of_a_shift_of_it(bench, model, name):
     """Which images of atoms are ghosts does not matter."""
     body = """velocity all create 2000 7 loop geom
 thermo_style custom step c_j[*]
@@ -141,20 +210,91 @@ run 0
 displace_atoms all move 1.7 2.1 -0.9
 run 0
 """
-    text = deck(bench, model, "two layers", body)
+    text = deck(bench, model, name, body)
     first, second = (flux(t)[-1] for t in bench.run(text, bench.salt((2, 1, 1)), ranks=2).thermo)
-    assert np.abs(first - second).max() < 1e-9 * np.abs(first).max()
+    tolerance = OF_MESH if name in RESPONDING else 1e-9
+    assert np.abs(first - second).max() < tolerance * np.abs(first).max()
 
 
-def test_float32_gives_the_same_current(bench, model):
+@pytest.mark.parametrize("name", RESPONDING)
+def test_heat_flux_of_a_cluster_in_a_large_box_tends_to_that_of_the_cluster(bench, model, name):
+    """Its images are dipoles: the part of their moments that differs between atoms falls as the
+    square of their distance."""
+    body = """velocity all create 2000 7
+thermo_style custom step c_j[*]
+thermo_modify format float %.17g
+run 0
+"""
+    found = {}
+    for length in (0.0, 25.0, 50.0):
+        atoms, boundary = bench.cluster(), "p p p" if length else "f f f"
+        if length:
+            atoms.set_cell([length] * 3)
+            atoms.pbc = True
+        found[length] = flux(bench.run(deck(bench, model, name, body, boundary), atoms).thermo[-1])
+    near, far = (np.abs(found[length] - found[0.0]).max() for length in (25.0, 50.0))
+    assert far < 0.3 * near
+    assert far < 2e-3 * np.abs(found[0.0]).max()
+
+
+@pytest.mark.parametrize("name", RESPONDING)
+def test_heat_flux_of_responding_charges_converges_with_the_mesh(bench, model, name):
+    body = """velocity all create 2000 7 loop geom
+thermo_style custom step c_j[*]
+thermo_modify format float %.17g
+run 0
+"""
+    text, atoms = deck(bench, model, name, body), bench.skewed_salt()
+    finest, fine, coarse = (
+        flux(bench.run(text.replace("equicalc 1.0e-8", f"equicalc {a}"), atoms).thermo[-1])[-1]
+        for a in ("1.0e-8", "1.0e-6", "1.0e-4")
+    )
+    errors = [np.abs(a - finest).max() / np.abs(finest).max() for a in (fine, coarse)]
+    assert errors[0] < 0.1 * errors[1]
+    assert errors[1] < 1e-2
+
+
+@pytest.mark.parametrize("name", ["two layers", *RESPONDING])
+def test_float32_gives_the_same_current(bench, model, name):
     body = """velocity all create 2000 7 loop geom
 thermo_style custom step c_j[*]
 run 0
 """
-    text, atoms = deck(bench, model, "two layers", body), bench.skewed_salt()
+    text, atoms = deck(bench, model, name, body), bench.skewed_salt()
     exact = flux(bench.run(text, atoms).thermo[-1])[-1]
     mixed = flux(bench.run(text.replace("ghosts", "precision mixed ghosts")).thermo[-1])[-1]
     assert np.abs(exact - mixed).max() < 1e-4 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("name", RESPONDING)
+def test_heat_flux_of_responding_charges_is_the_same_on_a_device(bench, model, name):
+    body = """velocity all create 2000 7 loop geom
+thermo_style custom step c_j[*]
+thermo_modify format float %.17g
+run 0
+"""
+    text, atoms = deck(bench, model, name, body), bench.salt((1, 1, 1))
+    host, device = (
+        flux(bench.run(text.replace("style equicalc ghosts", words), atoms).thermo[-1])[-1]
+        for words in ("style equicalc ghosts", "style equicalc device staged ghosts")
+    )
+    assert np.abs(host - device).max() < 1e-8 * np.abs(host).max()
+
+
+def test_heat_flux_of_a_committee_is_the_mean_of_its_models(bench, model):
+    """For models that are the same."""
+    body = """velocity all create 2000 7 loop geom
+thermo_style custom step c_j[*]
+thermo_modify format float %.17g
+run 0
+"""
+    text, atoms = deck(bench, model, "predicted charges", body), bench.salt((1, 1, 1))
+    path = str(model("predicted charges"))
+    one, two = (
+        flux(bench.run(text.replace(path, models), atoms).thermo[-1])[-1]
+        for models in (path, f"{path} {path}")
+    )
+    assert np.abs(one - two).max() < 1e-10 * np.abs(one).max()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -181,9 +321,26 @@ def test_models_of_several_layers_need_extended_ghosts(bench, model):
     assert_says(message(bench, text), "reach over 2 cutoffs", "pair_style equicalc ghosts extended")
 
 
-def test_charges_that_respond_are_refused(bench, tiny_model):
-    text = bench.deck(tiny_model, FLUX + "run 0\n", style="ghosts extended")
-    assert_says(message(bench, text), "charge_model: predicted", "none or fixed", "uncompute s")
+def test_kspace_styles_of_lammps_have_no_current_of_charges_that_respond(bench, model):
+    text = deck(bench, model, "predicted charges", "run 0\n")
+    text = text.replace("equicalc 1.0e-8", "pppm 1e-5")
+    assert_says(message(bench, text), "predicted", "pppm", "kspace_style equicalc 1e-5")
+
+
+def test_equilibrated_charges_have_no_current(bench, model_of):
+    text = bench.deck(model_of("equilibrated"), FLUX + "run 0\n", style="ghosts extended")
+    assert_says(message(bench, text), "charge_model: equilibrated", "uncompute s")
+
+
+def test_slabs_of_charges_that_respond_have_no_current(bench, model):
+    text = deck(bench, model, "predicted charges", "run 0\n", "p p f")
+    text = text.replace("equicalc 1.0e-8", "equicalc 1.0e-5\nkspace_modify slab 3.0")
+    assert_says(message(bench, text, bench.slab()), "boundary p p p", "uncompute s")
+
+
+def test_charges_that_respond_have_no_current_in_a_field(bench, model):
+    text = deck(bench, model, "transferred charges", "run 0\n", words="efield 0 0 0.1")
+    assert_says(message(bench, text), "efield", "uncompute s")
 
 
 def test_the_wrong_stress_is_warned_about(bench, model):
