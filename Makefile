@@ -101,8 +101,8 @@ gpu: setup
 # Memory and arithmetic of csrc under AddressSanitizer and UndefinedBehaviorSanitizer (GCC): a package
 # of its own, which the tests import in place of the other. Kernels for lesser instructions are
 # checked too, by a test that chooses them; those for devices, by their source compiled for the host.
-# Torch and Python keep memory until the end, which is no leak. Slow tests are left out. Half an
-# hour of processor time, a third of it for the compiler, which takes up to 2.2 GB for one file.
+# Torch and Python keep memory until the end, which is no leak. 35 minutes of processor time, ten of
+# them for the compiler, which takes up to 2.2 GB for one file.
 SANITIZED := $(abspath build/sanitized)
 SANITIZED_TESTS := tests/csrc tests/nn tests/electrostatics tests/calculator
 sanitize: setup
@@ -113,7 +113,7 @@ sanitize: setup
 	export ASAN_OPTIONS=detect_leaks=0:log_path=$(SANITIZED)/report; \
 	export UBSAN_OPTIONS=print_stacktrace=1:log_path=$(SANITIZED)/report; \
 	export LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)"; \
-	$(BIN)/pytest -n $(JOBS) -m "not slow and not lammps and not cuda" $(SANITIZED_TESTS) \
+	$(BIN)/pytest -n $(JOBS) -m "not lammps and not cuda" $(SANITIZED_TESTS) \
 		--ignore=tests/csrc/test_cuda_sources.py \
 		--max-worker-restart=4 || { head -n 40 $(SANITIZED)/report.*; exit 1; }
 	@echo "make sanitize: nothing found in csrc. Not checked: torch, the LAMMPS plugin, csrc/cuda/*.cu," \
