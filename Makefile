@@ -77,7 +77,7 @@ docs: setup
 	$(BIN)/python docs/overview.py
 	$(BIN)/python docs/update_readme.py
 
-# Every proof of docs/long_range.md, trainings included: hours
+# Every proof of docs/long_range.md, trainings included: an hour and a half of one core
 bench-long-range: setup
 	for proof in transfer force_constants phonons far_field response fragments slab chirality conservation learning_curves; do \
 		$(BIN)/python -m benchmarks.long_range.$$proof || exit 1; done
