@@ -11,7 +11,9 @@ energy in `lmp`:
 - the pair style beside the bare network: LAMMPS' pair time against forward and backward of the
   same graph in the C++ core.
 
-Times are LAMMPS' own, of a run after a first one that is not counted. Each measurement is kept in
+Times are LAMMPS' own, of a run after a first one that is not counted. What is compared - numbers of
+ranks, pair style and bare network - runs in turn, three times; ratios are those of one turn, and
+given as their median and range. Each measurement is kept in
 benchmarks/results/lammps/speed.json as soon as it is made; what is there already is not repeated,
 and `--seconds` ends a call early, so that long tables can be made in parts. Writes speed.md and
 speed.png beside it. `--tables strong --again` measures the cases of a table once more.
@@ -45,6 +47,7 @@ ELEMENTS = ["Na", "Cl"]
 LATTICE_CONSTANT = 5.64
 NO_CHARGES, SOLVERS = "no charges", ("equicalc", "pppm")
 SECONDS = 6.0  # that a measurement should last
+ROUNDS = 3  # of what is compared
 
 DECK = """units metal
 atom_style charge
@@ -168,7 +171,7 @@ def in_lammps(case: Case) -> dict:
 
 
 def bare(case: Case) -> dict:
-    """Forward and backward of the same graph in the C++ core, one thread."""
+    """Forward and backward of the same graph in the C++ core, one thread, in turn with LAMMPS."""
     torch.set_num_threads(1)
     core = load_library()
     atoms = structure(case)
@@ -178,13 +181,48 @@ def bare(case: Case) -> dict:
     species = torch.tensor([ELEMENTS.index(symbol) for symbol in atoms.symbols])
     evaluator = core.Evaluator(core.Model.load(str(model_file(False)), dtype=case.precision))
     arguments = species, torch.tensor(edge_index), torch.tensor(vectors), len(atoms)
-    times = []
-    while len(times) < 3 or (sum(times) < SECONDS / 2 and len(times) < 200):
+
+    def step() -> float:
         start = time.perf_counter()
         evaluator.forward(*arguments)
         evaluator.backward(None)
-        times.append(time.perf_counter() - start)
-    return {"us_per_atom": 1e6 * float(np.median(times[1:])) / len(atoms), "steps": len(times)}
+        return time.perf_counter() - start
+
+    alone, pair = [], []
+    for _ in range(ROUNDS):
+        steps = max(int(SECONDS / 2 / min(step(), step())), 3)
+        alone.append(1e6 * float(np.mean([step() for _ in range(steps)])) / len(atoms))
+        pair.append(in_lammps(case)["parts"]["Pair"])
+    return {"us_per_atom": float(np.median(alone)), "rounds": alone, "pair_rounds": pair}
+
+
+def measured(group: list[Case]) -> list[dict]:
+    """Measure cases in turn: for each the round of median time, and the times of all rounds."""
+    if group[0].table == "bare":
+        return [bare(case) for case in group]
+    turns = ROUNDS if len(group) > 1 else 1
+    rounds = [[in_lammps(case) for case in group] for _ in range(turns)]
+    found = []
+    for results in zip(*rounds, strict=True):
+        times = [result["us_per_atom"] for result in results]
+        median = sorted(results, key=lambda result: result["us_per_atom"])[turns // 2]
+        found.append({**median, "rounds": times})
+    return found
+
+
+def groups(wanted: list[Case]) -> Iterator[list[Case]]:
+    """Cases to be measured in turn: those that differ by the number of ranks."""
+    together: dict[tuple, list[Case]] = {}
+    for case in wanted:
+        alone = () if case.table in ("strong", "weak") else (case.repeat, case.precision)
+        together.setdefault((case.table, case.charges, case.solver, *alone), []).append(case)
+    yield from together.values()
+
+
+def ratio(above: list[float], below: list[float]) -> str:
+    """Median and range of the ratios of rounds."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    return f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def solver_of(entry: dict) -> str:
@@ -219,25 +257,21 @@ def tables(entries: list[dict]) -> str:
         for solver in (NO_CHARGES, *SOLVERS):
             mine = {e["ranks"]: e for e in of(table) if solver_of(e) == solver}
             gains = [
-                f"{ranks} ranks {mine[1]['us_per_atom'] / mine[ranks]['us_per_atom']:.2f}x"
+                f"{ranks} ranks {ratio(mine[1]['rounds'], mine[ranks]['rounds'])}"
                 for ranks in (2, 4)
                 if 1 in mine and ranks in mine
             ]
             if gains:
                 text += [f"Gain over one rank, {solver}: {', '.join(gains)}.", ""]
     text += ["## The pair style beside the bare network", ""]
-    text += ["| atoms | bare (µs/atom) | LAMMPS' pair time (µs/atom/step) | overhead |"]
+    text += ["| atoms | bare (µs/atom) | LAMMPS' pair time (µs/atom/step) | pair time / bare |"]
     text += ["|---|---|---|---|"]
     for entry in of("bare"):
-        same = [
-            e for e in of("size")
-            if e["n_atoms"] == entry["n_atoms"] and e["precision"] == entry["precision"]
-            and not e["charges"]
-        ]  # fmt: skip
-        if same:
-            pair, alone = same[0]["parts"]["Pair"], entry["us_per_atom"]
-            more = 100 * (pair / alone - 1)
-            text += [f"| {entry['n_atoms']} | {alone:.1f} | {pair:.1f} | {more:+.0f} % |"]
+        pair, alone = entry["pair_rounds"], entry["rounds"]
+        text += [
+            f"| {entry['n_atoms']} | {np.median(alone):.1f} | {np.median(pair):.1f} "
+            f"| {ratio(pair, alone)} |"
+        ]
     text += ["", "## Memory on one rank, float32", ""]
     text += [
         "| atoms | solver | peak (MiB) | kB per atom beyond the smallest |",
@@ -306,14 +340,18 @@ def main() -> None:
         entries = [entry for entry in entries if entry["table"] not in options.tables]
     known = {entry["key"] for entry in entries}
     start = time.monotonic()
-    for case in cases():
-        if case.key in known or case.table not in options.tables or case.n_atoms > options.largest:
-            continue
+    wanted = [
+        case for case in cases()
+        if case.key not in known
+        and case.table in options.tables
+        and case.n_atoms <= options.largest
+    ]  # fmt: skip
+    for group in groups(wanted):
         if time.monotonic() - start > options.seconds:
             break
-        result = bare(case) if case.table == "bare" else in_lammps(case)
-        entries.append({"key": case.key, "n_atoms": case.n_atoms, **asdict(case), **result})
-        print(line(entries[-1]), flush=True)
+        for case, result in zip(group, measured(group), strict=True):
+            entries.append({"key": case.key, "n_atoms": case.n_atoms, **asdict(case), **result})
+            print(line(entries[-1]), flush=True)
         stored.write_text(json.dumps(entries, indent=1) + "\n")
     (RESULTS / "speed.md").write_text(tables(entries))
     plots.save(draw(entries), RESULTS / "speed.png")
