@@ -63,6 +63,13 @@ def deck(bench, model, name, body, boundary="p p p", words=""):
     return text.replace("atom_style", f"boundary {boundary}\natom_style")
 
 
+NOW = """velocity all create 2000 7 loop geom
+thermo_style custom step c_j[*]
+thermo_modify format float %.17g
+run 0
+"""
+
+
 def flux(table):
     return np.array([table[f"c_j[{k}]"] for k in range(1, 7)]).T
 
@@ -168,12 +175,7 @@ run 0
 
 @pytest.mark.parametrize("name", ["one layer with fixed charges", "two layers", *RESPONDING])
 def test_heat_flux_of_a_crystal_does_not_depend_on_ranks(bench, model, name):
-    body = """velocity all create 2000 7 loop geom
-thermo_style custom step c_j[*]
-thermo_modify format float %.17g
-run 0
-"""
-    text, atoms = deck(bench, model, name, body), bench.skewed_salt()
+    text, atoms = deck(bench, model, name, NOW), bench.skewed_salt()
     one, four = (flux(bench.run(text, atoms, ranks=ranks).thermo[-1])[-1] for ranks in (1, 4))
     assert np.abs(one - four).max() < 1e-9 * np.abs(one).max()
     convective = one[3:]
@@ -239,12 +241,7 @@ run 0
 
 @pytest.mark.parametrize("name", RESPONDING)
 def test_heat_flux_of_responding_charges_converges_with_the_mesh(bench, model, name):
-    body = """velocity all create 2000 7 loop geom
-thermo_style custom step c_j[*]
-thermo_modify format float %.17g
-run 0
-"""
-    text, atoms = deck(bench, model, name, body), bench.skewed_salt()
+    text, atoms = deck(bench, model, name, NOW), bench.skewed_salt()
     finest, fine, coarse = (
         flux(bench.run(text.replace("equicalc 1.0e-8", f"equicalc {a}"), atoms).thermo[-1])[-1]
         for a in ("1.0e-8", "1.0e-6", "1.0e-4")
@@ -268,12 +265,7 @@ run 0
 
 @pytest.mark.parametrize("name", RESPONDING)
 def test_heat_flux_of_responding_charges_is_the_same_on_a_device(bench, model, name):
-    body = """velocity all create 2000 7 loop geom
-thermo_style custom step c_j[*]
-thermo_modify format float %.17g
-run 0
-"""
-    text, atoms = deck(bench, model, name, body), bench.salt((1, 1, 1))
+    text, atoms = deck(bench, model, name, NOW), bench.salt((1, 1, 1))
     host, device = (
         flux(bench.run(text.replace("style equicalc ghosts", words), atoms).thermo[-1])[-1]
         for words in ("style equicalc ghosts", "style equicalc device staged ghosts")
@@ -283,12 +275,7 @@ run 0
 
 def test_heat_flux_of_a_committee_is_the_mean_of_its_models(bench, model):
     """For models that are the same."""
-    body = """velocity all create 2000 7 loop geom
-thermo_style custom step c_j[*]
-thermo_modify format float %.17g
-run 0
-"""
-    text, atoms = deck(bench, model, "predicted charges", body), bench.salt((1, 1, 1))
+    text, atoms = deck(bench, model, "predicted charges", NOW), bench.salt((1, 1, 1))
     path = str(model("predicted charges"))
     one, two = (
         flux(bench.run(text.replace(path, models), atoms).thermo[-1])[-1]
@@ -299,13 +286,8 @@ run 0
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_mesh_of_equicalc_gives_the_current_of_the_exact_sum(bench, model, ranks):
-    body = """velocity all create 2000 7 loop geom
-thermo_style custom step c_j[*]
-thermo_modify format float %.17g
-run 0
-"""
     name, atoms = "three layers with fixed charges", bench.skewed_salt()
-    text = deck(bench, model, name, body)
+    text = deck(bench, model, name, NOW)
     exact = flux(bench.run(text, atoms).thermo[-1])[-1]
     text = text.replace("ewald 1.0e-10", "equicalc 1.0e-7")
     found = flux(bench.run(text, atoms, ranks=ranks).thermo[-1])[-1]
