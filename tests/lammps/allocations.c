@@ -1,6 +1,7 @@
-// Counts allocations of at least LARGE_BYTES, but for those of MPI: it keeps messages that come
-// before they are waited for, as many as chance brings. At the end of the process the count goes to
-// a file of its own in the folder LARGE_COUNTS. To be preloaded.
+// Counts allocations of at least LARGE_BYTES from the time on that this variable is in the
+// environment (`shell putenv` of LAMMPS), but for those of MPI and the libraries it sends with: they
+// keep messages that come before they are waited for, as many as chance brings. At the end of the
+// process the count goes to a file of its own in the folder LARGE_COUNTS. To be preloaded.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -13,16 +14,28 @@ extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
-static size_t least = (size_t)-1;
 static long count = 0;
 
 static int is_mpi(const void *caller) {
+    static const char *const names[] = {"/libmpi", "/libuc", "/libfabric", "/libopen-", "/mca_"};
     Dl_info library;
-    return dladdr(caller, &library) != 0 && strstr(library.dli_fname, "libmpi") != NULL;
+    if (dladdr(caller, &library) == 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
+        if (strstr(library.dli_fname, names[i]) != NULL) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static void note(size_t bytes, const void *caller) {
-    if (bytes >= least && !is_mpi(caller)) {
+    if (bytes < 512) {
+        return; // far below what anyone asks for here, and looked up too often
+    }
+    const char *least = getenv("LARGE_BYTES");
+    if (least != NULL && bytes >= strtoul(least, NULL, 10) && !is_mpi(caller)) {
         __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED);
     }
 }
@@ -56,13 +69,6 @@ int posix_memalign(void **result, size_t alignment, size_t bytes) {
     note(bytes, __builtin_return_address(0));
     *result = __libc_memalign(alignment, bytes);
     return *result == NULL ? 12 : 0;
-}
-
-__attribute__((constructor)) static void start(void) {
-    const char *bytes = getenv("LARGE_BYTES");
-    if (bytes != NULL) {
-        least = strtoul(bytes, NULL, 10);
-    }
 }
 
 __attribute__((destructor)) static void finish(void) { write_count("LARGE_COUNTS", count); }
