@@ -1,7 +1,7 @@
 // Counts allocations of at least LARGE_BYTES from the time on that this variable is in the
-// environment (`shell putenv` of LAMMPS), but for those of MPI and the libraries it sends with: they
-// keep messages that come before they are waited for, as many as chance brings. At the end of the
-// process the count goes to a file of its own in the folder LARGE_COUNTS. To be preloaded.
+// environment (`shell putenv` of LAMMPS), but for those of MPI and the libraries it sends with:
+// they keep messages that come before they are waited for, as many as chance brings. At the end of
+// the process the count goes to a file of its own in the folder LARGE_COUNTS. To be preloaded.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ static int is_mpi(const void *caller) {
 
 static void note(size_t bytes, const void *caller) {
     if (bytes < 512) {
-        return; // far below what anyone asks for here, and looked up too often
+        return;  // far below what anyone asks for here, and looked up too often
     }
     const char *least = getenv("LARGE_BYTES");
     if (least != NULL && bytes >= strtoul(least, NULL, 10) && !is_mpi(caller)) {
