@@ -39,9 +39,14 @@ void Halo::find_owners() {
     message_ = Message::rows;
 }
 
-bool Halo::travels(int ghost) const {
+bool Halo::stands_for_row(int ghost) const {
     const int row = graph_.row_of_atom()[ghost];
     return row >= graph_.n_local() && graph_.atom_of_row()[row] == ghost;
+}
+
+bool Halo::travels(int ghost) const {
+    return stands_for_row(ghost) &&
+           travellers_->rows[graph_.row_of_atom()[ghost] - graph_.n_local()] != 0;
 }
 
 void Halo::use(const torch::Tensor &rows) {
@@ -80,6 +85,14 @@ void Halo::write_row(int row, const double *buffer) const {
     }
 }
 
+// Numbers for rows without edges that can be looked at by whatever goes over all rows.
+void Halo::clear_row(int row) const {
+    char *to = rows_.data + place_of(row) * rows_.stride;
+    for (int64_t k = 0; k < rows_.groups; ++k) {
+        std::memset(to + k * rows_.group_stride, 0, rows_.group_bytes);
+    }
+}
+
 void Halo::add_to_row(int row, const double *buffer) const {
     char *to = rows_.data + place_of(row) * rows_.stride;
     const char *from = reinterpret_cast<const char *>(buffer);
@@ -89,20 +102,52 @@ void Halo::add_to_row(int row, const double *buffer) const {
     }
 }
 
-void Halo::renumber() {
-    message_ = Message::travellers;
-    travellers_.clear();
+void Halo::tell_senders(Message message, Travellers &travellers) {
+    for (auto &[list, atoms] : travellers.atoms) {
+        atoms.clear();
+    }
+    travellers_ = &travellers;
+    message_ = message;
     comm->reverse_comm(pair_, 1);
     message_ = Message::rows;
+}
+
+// In a message about ghosts: once senders know which have rows, nothing is said of the others.
+bool Halo::takes_part(int ghost) const {
+    return message_ == Message::rows_of_ghosts || stands_for_row(ghost);
+}
+
+void Halo::renumber() {
+    all_.atoms.clear();
+    with_edges_.atoms.clear();
+    all_.rows.assign(graph_.n_total() - graph_.n_local(), 1);
+    tell_senders(Message::rows_of_ghosts, all_);
     if (is_staged_) {
         find_places();
     }
 }
 
+void Halo::choose(const torch::Tensor &edge_index) {
+    if (is_staged_) {  // there the stage has all of them
+        return;
+    }
+    const int64_t n_local = graph_.n_local(), n_edges = edge_index.size(1);
+    with_edges_.rows.assign(all_.rows.size(), 0);
+    const int32_t *senders = edge_index.data_ptr<int32_t>() + edge_index.stride(0);
+    for (int64_t e = 0; e < n_edges; ++e) {
+        if (senders[e] >= n_local) {
+            with_edges_.rows[senders[e] - n_local] = 1;
+        }
+    }
+    timer->stamp(LAMMPS_NS::Timer::PAIR);
+    tell_senders(Message::rows_with_edges, with_edges_);
+    timer->stamp(LAMMPS_NS::Timer::COMM);
+}
+
 void Halo::find_places() {
     places_.assign(graph_.n_total(), -1);
     std::vector<int64_t> border;
-    for (const auto &[list, atoms] : travellers_) {
+    for (const auto &[list, atoms] : all_.atoms) {
         for (const int atom : atoms) {
             const int row = graph_.row_of_atom()[atom];
             if (row < graph_.n_local() && places_[row] < 0) {
@@ -157,9 +202,20 @@ void Halo::exchange(const torch::Tensor &rows, int64_t n_local, bool forward) {
     is_staging_ = false;
 }
 
-void Halo::forward(const torch::Tensor &rows, int64_t n_local) { exchange(rows, n_local, true); }
+void Halo::forward_to_all(std::vector<double> &values) {
+    travellers_ = &all_;
+    const auto n_total = static_cast<int64_t>(values.size());
+    exchange(torch::from_blob(values.data(), {n_total, 1}, torch::kFloat64), graph_.n_local(),
+             true);
+}
+
+void Halo::forward(const torch::Tensor &rows, int64_t n_local) {
+    travellers_ = is_staged_ ? &all_ : &with_edges_;
+    exchange(rows, n_local, true);
+}
 
 void Halo::reverse(const torch::Tensor &rows, int64_t n_local) {
+    travellers_ = is_staged_ ? &all_ : &with_edges_;
     if (home_ == std::thread::id() || std::this_thread::get_id() == home_) {
         exchange(rows, n_local, false);
     } else {
@@ -237,7 +293,7 @@ int Halo::pack_forward(int n, const int *list, double *buffer) {
         return 2 * n;
     }
     double *target = buffer;
-    for (const int atom : travellers_.at(list)) {
+    for (const int atom : travellers_->atoms.at(list)) {
         target[rows_.doubles - 1] = 0.0;  // an odd number of floats leaves half a double unused
         read_row(graph_.row_of_atom()[atom], target);
         target += rows_.doubles;
@@ -253,6 +309,8 @@ void Halo::unpack_forward(int n, int first, const double *buffer) {
         } else if (travels(ghost)) {
             write_row(graph_.row_of_atom()[ghost], buffer);
             buffer += rows_.doubles;
+        } else if (stands_for_row(ghost)) {
+            clear_row(graph_.row_of_atom()[ghost]);
         }
     }
 }
@@ -260,8 +318,10 @@ void Halo::unpack_forward(int n, int first, const double *buffer) {
 int Halo::pack_reverse(int n, int first, double *buffer) {
     double *target = buffer;
     for (int ghost = first; ghost < first + n; ++ghost) {
-        if (message_ == Message::travellers) {
-            *target++ = travels(ghost) ? 1.0 : 0.0;
+        if (message_ != Message::rows) {
+            if (takes_part(ghost)) {
+                *target++ = travels(ghost) ? 1.0 : 0.0;
+            }
         } else if (travels(ghost)) {
             target[rows_.doubles - 1] = 0.0;
             read_row(graph_.row_of_atom()[ghost], target);
@@ -272,18 +332,29 @@ int Halo::pack_reverse(int n, int first, double *buffer) {
 }
 
 void Halo::unpack_reverse(int n, const int *list, const double *buffer) {
-    if (message_ == Message::travellers) {
-        std::vector<int> &atoms = travellers_[list];
-        for (int k = 0; k < n; ++k) {
-            if (buffer[k] != 0.0) {
-                atoms.push_back(list[k]);
+    if (message_ == Message::rows_of_ghosts) {
+        note_travellers({list, static_cast<size_t>(n)}, list, buffer);
+    } else if (message_ == Message::rows_with_edges) {
+        note_travellers(all_.atoms.at(list), list, buffer);
+    } else {
+        for (const int atom : travellers_->atoms.at(list)) {
+            add_to_row(graph_.row_of_atom()[atom], buffer);
+            buffer += rows_.doubles;
+        }
+    }
+}
+
+// An atom of another rank that is only passed on here travels as if this rank had asked for it.
+void Halo::note_travellers(std::span<const int> asked, const int *list, const double *answers) {
+    std::vector<int> &atoms = travellers_->atoms[list];
+    for (const int atom : asked) {
+        if (*answers++ != 0.0) {
+            atoms.push_back(atom);
+            const int64_t halo_row = graph_.row_of_atom()[atom] - graph_.n_local();
+            if (halo_row >= 0) {
+                travellers_->rows[halo_row] = 1;
             }
         }
-        return;
-    }
-    for (const int atom : travellers_.at(list)) {
-        add_to_row(graph_.row_of_atom()[atom], buffer);
-        buffer += rows_.doubles;
     }
 }
 

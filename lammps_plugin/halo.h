@@ -5,7 +5,9 @@
 // and not for images of a rank's own atoms: buffers and messages hold fewer rows than LAMMPS has
 // ghosts. Going forward the first ghost arrives in the earliest swap, before the row can be sent
 // on. In reverse order it is sent last, after every gradient that passes through the row has been
-// added. With each new neighbour list receivers tell senders which ghosts these are.
+// added. With each new neighbour list receivers tell senders which ghosts these are; and on each
+// step, by one number for each of them, which have edges: those beyond the cutoff, in the skin,
+// stay at home.
 #pragma once
 
 #include "atom_graph.h"
@@ -17,6 +19,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -40,9 +43,13 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
 
     // Collective, after number_local_atoms: fills in the owners of the ghosts.
     void find_owners();
-    // Collective, after all rows were given: which ghosts travel.
+    // Collective, after all rows were given: which ghosts have rows.
     void renumber();
+    // Collective, with the edges of a step, before features travel: which of them are needed.
+    void choose(const torch::Tensor &edge_index);
 
+    // One number for each row of this rank and its halo, with edges or not.
+    void forward_to_all(std::vector<double> &values);
     void forward(const torch::Tensor &rows, int64_t n_local) override;
     void reverse(const torch::Tensor &rows, int64_t n_local) override;
 
@@ -73,9 +80,21 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
     };
 
     // What LAMMPS' communication carries.
-    enum class Message { owners, travellers, rows };
+    enum class Message { owners, rows_of_ghosts, rows_with_edges, rows };
 
+    // Whose rows travel.
+    struct Travellers {
+        std::vector<char> rows;  // of the halo, whether they do
+        // Of each of LAMMPS' lists of atoms to send, those that do. The lists stay while atoms and
+        // ghosts do, which the pair style looks after.
+        std::unordered_map<const int *, std::vector<int>> atoms;
+    };
+
+    bool stands_for_row(int ghost) const;
     bool travels(int ghost) const;
+    void tell_senders(Message message, Travellers &travellers);
+    bool takes_part(int ghost) const;
+    void note_travellers(std::span<const int> asked, const int *list, const double *answers);
     void find_places();
     void use(const torch::Tensor &rows);
     void exchange(const torch::Tensor &rows, int64_t n_local, bool forward);
@@ -85,6 +104,7 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
     int64_t place_of(int row) const { return is_staging_ ? places_[row] : row; }
     void read_row(int row, double *buffer) const;
     void write_row(int row, const double *buffer) const;
+    void clear_row(int row) const;
     void add_to_row(int row, const double *buffer) const;
 
     LAMMPS_NS::Pair *pair_;
@@ -93,9 +113,8 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
     Message message_ = Message::rows;
     bool is_staging_ = false;
     Rows rows_;
-    // Atoms of each of LAMMPS' lists of atoms to send whose rows travel. The lists stay while atoms
-    // and ghosts do, which the pair style looks after.
-    std::unordered_map<const int *, std::vector<int>> travellers_;
+    Travellers all_, with_edges_;
+    Travellers *travellers_ = &all_;  // of the running call
     // Of a staged exchange: the rows of those atoms that are this rank's own, and the place of
     // every row in the stage: first those, then the halo.
     torch::Tensor border_rows_;

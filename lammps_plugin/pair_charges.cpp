@@ -67,11 +67,9 @@ std::span<const double> PairEquicalc::charges_of_all_rows(std::span<const double
     if (comm->nprocs == 1 && !options_.extended_ghosts) {
         return charges;
     }
-    const int64_t n_total = graph_->n_total();
-    all_charges_.resize(n_total);
+    all_charges_.resize(graph_->n_total());
     std::copy(charges.begin(), charges.end(), all_charges_.begin());
-    halo_->forward(torch::from_blob(all_charges_.data(), {n_total, 1}, torch::kFloat64),
-                   static_cast<int64_t>(charges.size()));
+    halo_->forward_to_all(all_charges_);
     return all_charges_;
 }
 

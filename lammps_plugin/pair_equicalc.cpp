@@ -119,6 +119,9 @@ equicalc::Graph PairEquicalc::present_graph() {
     if (with_contacts) {
         contacts_->check(contact, graph, *graph_);
     }
+    if (comm->nprocs > 1 && !options_.extended_ghosts && depth() > 1) {
+        halo_->choose(graph.edge_index);
+    }
     return graph;
 }
 

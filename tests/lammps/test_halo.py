@@ -64,8 +64,17 @@ def test_features_cross_once_for_each_atom_of_the_other_rank(
     bench, counter, tiny_model_without_charges
 ):
     """Ranks have all atoms of each other as ghosts: the wider the box, the fewer images of each."""
-    model = tiny_model_without_charges
-    thin = sent_of_features(bench, counter, model, (1, 1, 1))
+    thin = sent_of_features(bench, counter, tiny_model_without_charges, (1, 1, 1))
     assert thin > 0
-    assert sent_of_features(bench, counter, model, (3, 3, 1)) == 9 * thin
-    assert sent_of_features(bench, counter, model, (1, 1, 2)) == 2 * thin
+    assert sent_of_features(bench, counter, tiny_model_without_charges, (3, 3, 1)) == 9 * thin
+
+
+def test_features_of_ghosts_beyond_the_cutoff_do_not_cross(
+    bench, counter, tiny_model_without_charges
+):
+    """In a box of twice the length twice as many atoms are ghosts, and as many have edges."""
+    short, long = (
+        sent_of_features(bench, counter, tiny_model_without_charges, (1, 1, n)) for n in (1, 2)
+    )
+    whether_needed = 8 * 16  # bytes, of the ghosts that the longer box has more
+    assert long == short + whether_needed
