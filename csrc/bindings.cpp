@@ -45,9 +45,10 @@ struct PyHaloExchange : public HaloExchange, public py::trampoline_self_life_sup
 };
 
 std::shared_ptr<Model> load_model(const std::string &path, const std::string &dtype,
-                                  const std::string &device, bool scripted) {
+                                  const std::string &device, bool scripted, bool compiled) {
     LoadOptions options;
     options.scripted = scripted;
+    options.compiled = compiled;
     if (dtype == "float32") {
         options.dtype = torch::kFloat32;
     } else if (dtype != "float64") {
@@ -93,7 +94,7 @@ void bind_model(py::module_ &module) {
     py::class_<Model, std::shared_ptr<Model>>(module, "Model")
         .def_static("load", &load_model, py::arg("path"), py::arg("dtype") = "float64",
                     py::arg("device") = "cpu", py::arg("scripted") = false,
-                    py::call_guard<py::gil_scoped_release>())
+                    py::arg("compiled") = false, py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("info", &Model::info);
 }
 

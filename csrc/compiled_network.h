@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "direct_network.h"
@@ -15,11 +16,15 @@ namespace equicalc::compiled {
 // Whether an archive is a package of compiled programs.
 bool is_package(const std::string &path);
 
-// What model.pt says with attributes of its module. Throws ModelFileError when a program of the
-// package cannot run here: other versions, processors or devices than it was compiled for.
+// What model.pt says with attributes of its module.
 ModelInfo read_info(const std::string &path);
 
-// The program of one precision.
+// Weights for direct evaluation, which needs no program: of architectures that it knows, and where
+// the package has them.
+std::optional<direct::Parts> read_parts(const std::string &path);
+
+// The program of one precision. Throws ModelFileError when it cannot run here: other versions,
+// processors or devices than it was compiled for.
 std::shared_ptr<torch::inductor::AOTIModelPackageLoader> load(const std::string &path,
                                                               const LoadOptions &options);
 

@@ -5,6 +5,7 @@
 #include <ATen/Version.h>
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/version.h>
 
 #include <algorithm>
@@ -20,6 +21,7 @@ namespace {
 
 constexpr const char *kCompileLine = "equicalc export RUN_DIRECTORY -o model.pt2";
 constexpr const char *kPrefix = "equicalc_";
+constexpr const char *kWeightsMember = "extra/network.pt";
 
 using Metadata = std::unordered_map<std::string, std::string>;
 
@@ -133,7 +135,6 @@ bool is_package(const std::string &path) {
 
 ModelInfo read_info(const std::string &path) {
     const Metadata metadata = metadata_of(path, torch::kFloat64);
-    check_machine(path, metadata);
     const auto text = [&](const char *name) { return word(path, metadata, name); };
     ModelInfo info;
     info.format_version = number<int64_t>(path, "format_version", text("format_version"));
@@ -151,6 +152,27 @@ ModelInfo read_info(const std::string &path) {
     return info;
 }
 
+std::optional<direct::Parts> read_parts(const std::string &path) {
+    caffe2::serialize::PyTorchStreamReader reader(path);
+    if (!reader.hasRecord(kWeightsMember)) {
+        return std::nullopt;
+    }
+    try {
+        const auto [data, size] = reader.getRecord(kWeightsMember);
+        const auto *bytes = static_cast<const char *>(data.get());
+        direct::Parts::Table table;
+        for (const auto &entry : torch::jit::pickle_load({bytes, bytes + size}).toGenericDict()) {
+            table.emplace(entry.key().toStringRef(), entry.value());
+        }
+        if (table.at("architecture").toStringRef() != "equicalc") {
+            return std::nullopt;
+        }
+        return direct::Parts(std::move(table));
+    } catch (const std::exception &error) {
+        refuse_package(path, "its weights cannot be read (" + plain_text(error) + ")");
+    }
+}
+
 std::shared_ptr<torch::inductor::AOTIModelPackageLoader> load(const std::string &path,
                                                               const LoadOptions &options) {
     if (!options.device.is_cpu()) {
@@ -160,6 +182,7 @@ std::shared_ptr<torch::inductor::AOTIModelPackageLoader> load(const std::string 
     if (options.scripted) {
         refuse(path, "it has no scripted module. Export one: " + std::string(kExportLine));
     }
+    check_machine(path, metadata_of(path, options.dtype));
     try {
         return std::make_shared<torch::inductor::AOTIModelPackageLoader>(path,
                                                                          program_of(options.dtype));

@@ -2,11 +2,28 @@
 
 #include <torch/csrc/jit/api/module.h>
 
-#include <sstream>
+#include <utility>
 
 namespace equicalc::direct {
 
 using torch::Tensor;
+
+namespace {
+
+Parts::Table table_of(const torch::jit::Module &network) {
+    Parts::Table table;
+    for (const auto &part : network.named_modules()) {
+        const std::string prefix = part.name.empty() ? "" : part.name + ".";
+        for (const auto &attribute : part.value.named_attributes(/*recurse=*/false)) {
+            if (!attribute.value.isModule()) {
+                table.emplace(prefix + attribute.name, attribute.value);
+            }
+        }
+    }
+    return table;
+}
+
+}  // namespace
 
 bool Parts::known(const torch::jit::Module &deployed) {
     if (!deployed.hasattr("network") || !deployed.attr("network").isModule()) {
@@ -17,8 +34,9 @@ bool Parts::known(const torch::jit::Module &deployed) {
 }
 
 Parts::Parts(const torch::jit::Module &deployed)
-    : network_(
-          std::make_shared<torch::jit::Module>(deployed.attr("network").toModule().deepcopy())) {
+    : Parts(table_of(deployed.attr("network").toModule().deepcopy())) {}
+
+Parts::Parts(Table table) : table_(std::move(table)) {
     l_max = integer("l_max");
     n_layers = integer("n_layers");
     const Tensor own = tensor("first.own");
@@ -33,25 +51,13 @@ Parts::Parts(const torch::jit::Module &deployed)
     }
 }
 
-c10::IValue Parts::value(const std::string &path) const {
-    torch::jit::Module module = *network_;
-    std::istringstream words(path);
-    std::string word;
-    while (std::getline(words, word, '.')) {
-        if (!module.hasattr(word)) {
-            break;
-        }
-        const c10::IValue found = module.attr(word);
-        if (words.eof()) {
-            return found;
-        }
-        if (!found.isModule()) {
-            break;
-        }
-        module = found.toModule();
+const c10::IValue &Parts::value(const std::string &path) const {
+    const auto found = table_.find(path);
+    if (found == table_.end()) {
+        throw Error("equicalc: the network of the model has no '" + path +
+                    "'. It was written by another version of equicalc; export the model again");
     }
-    throw Error("equicalc: the network of the model has no '" + path +
-                "'. It was written by another version of equicalc; export the model again");
+    return found->second;
 }
 
 Tensor Parts::tensor(const std::string &path) const {

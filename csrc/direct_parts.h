@@ -1,11 +1,12 @@
-// The weights of equicalc's own architecture (equicalc/nn/network.py), found in a scripted module
-// by their names, in float64. Direct evaluation packs them into the layouts of its kernels.
+// The weights of equicalc's own architecture (equicalc/nn/network.py) by their names, in float64,
+// from a scripted module or a plain table. Direct evaluation packs them into the layouts of its
+// kernels.
 #pragma once
 
 #include <ATen/core/ivalue.h>
 
-#include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "equicalc.h"
@@ -23,6 +24,9 @@ class Parts {
 
     // Keeps copies: the module may be cast afterwards.
     explicit Parts(const torch::jit::Module &deployed);
+    // Numbers, words and tensors by their names in the network.
+    using Table = std::unordered_map<std::string, c10::IValue>;
+    explicit Parts(Table table);
 
     // A parameter or buffer, float64 or int64, contiguous, on the CPU; throws Error without it.
     torch::Tensor tensor(const std::string &path) const;
@@ -35,9 +39,9 @@ class Parts {
     ChargeModel charge_model = ChargeModel::none;
 
   private:
-    c10::IValue value(const std::string &path) const;
+    const c10::IValue &value(const std::string &path) const;
 
-    std::shared_ptr<const torch::jit::Module> network_;
+    Table table_;
 };
 
 }  // namespace equicalc::direct

@@ -107,6 +107,8 @@ struct LoadOptions {
     // Evaluate through the scripted module, also where direct evaluation (direct_network.h) knows
     // the architecture: slower, and its oracle.
     bool scripted = false;
+    // The same for model.pt2: through its compiled program.
+    bool compiled = false;
 };
 
 class Model {
@@ -178,8 +180,8 @@ class Evaluator {
     void release();
 
     const std::shared_ptr<Model> &model() const { return model_; }
-    // Whether the network is evaluated without its scripted module.
-    bool is_direct() const { return direct_ != nullptr; }
+    // Whether the network is evaluated from its weights, without a scripted module or a program.
+    bool is_direct() const;
 
   private:
     void check_backward(const torch::Tensor &gradient) const;
@@ -189,7 +191,7 @@ class Evaluator {
     torch::Tensor on_graph_device(const torch::Tensor &gradient) const;
 
     std::shared_ptr<Model> model_;
-    std::shared_ptr<direct::Network> direct_;  // null: through the scripted module
+    std::shared_ptr<direct::Network> direct_;  // or compiled; null: through the scripted module
     bool is_evaluated_ = false;                // a forward pass waits for its backward pass
     int64_t n_local_ = 0, n_edges_ = 0;
     torch::Device graph_device_ = torch::kCPU;

@@ -68,6 +68,8 @@ Evaluator::Evaluator(std::shared_ptr<Model> model) : model_(std::move(model)) {
     }
 }
 
+bool Evaluator::is_direct() const { return model_->network().parts.has_value(); }
+
 ForwardResult Evaluator::forward(const Graph &graph, HaloExchange *exchange) {
     check_graph(graph);
     return with_plain_errors("the forward pass", [&] {

@@ -154,10 +154,6 @@ ModelInfo read_info(const std::string &path, const torch::jit::Module &module) {
         return attribute(path, module, name, "List[float]",
                          [](const IValue &v) { return v.toDoubleVector(); });
     };
-    if (info.charge_model == ChargeModel::transferred) {
-        // messages of their own for what each atom brings to the flow
-        info.exchange_width = std::max(info.exchange_width, 4 * direct::kTransferChannels);
-    }
     info.sigmas = numbers("sigmas");
     info.nominal_charges = numbers("nominal_charges");
     info.formal_charges = attribute(path, module, "formal_charges", "List[int]",
@@ -250,11 +246,24 @@ std::shared_ptr<Model> Model::load(const std::string &path, const LoadOptions &o
     if (compiled::is_package(path)) {
         model->info_ = compiled::read_info(path);
         model->network_ = std::make_unique<Network>();
-        model->network_->program = compiled::load(path, options);
+        if (!options.compiled && !options.scripted && options.device.is_cpu()) {
+            model->network_->parts = compiled::read_parts(path);
+        }
+        if (!model->network_->parts) {
+            model->network_->program = compiled::load(path, options);
+        }
+    } else if (options.compiled) {
+        refuse(path,
+               "it has no compiled program. Write one: equicalc export RUN_DIRECTORY -o model.pt2");
     } else {
         model->network_ = std::make_unique<Network>(load_network(path, options));
         model->info_ = read_info(path, model->network_->module);
         check_methods(path, model->network_->module);
+    }
+    if (model->info_.charge_model == ChargeModel::transferred) {
+        // messages of their own for what each atom brings to the flow
+        model->info_.exchange_width =
+            std::max(model->info_.exchange_width, 4 * direct::kTransferChannels);
     }
     model->info_.json = json;
     check_info(path, model->info_);

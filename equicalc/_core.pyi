@@ -27,7 +27,13 @@ class ModelInfo:
 
 class Model:
     @staticmethod
-    def load(path: str, dtype: str = "float64", device: str = "cpu") -> Model: ...
+    def load(
+        path: str,
+        dtype: str = "float64",
+        device: str = "cpu",
+        scripted: bool = False,
+        compiled: bool = False,
+    ) -> Model: ...
     @property
     def info(self) -> ModelInfo: ...
 

@@ -4,6 +4,10 @@ A package (``model.pt2``) has one program for each precision. It takes species, 
 and weights of the outputs, and returns energies, charge variables, and the gradient of their
 weighted sum by the edge vectors. It calls the operators of csrc for everything per edge, and code
 that was compiled for this network for the rest.
+
+Beside the programs are the weights (``network.pt``, written by ``torch.save``): from them csrc
+evaluates architectures that it knows, faster than the program and with any version of torch, and
+training starts again.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from equicalc.nn.charged_network import ChargedNetwork
 from equicalc.nn.network import EquiNetwork
 
 SUFFIX = ".pt2"
+WEIGHTS_MEMBER = "network.pt"
 PRECISIONS = ("float64", "float32")
 # What packages run on: anything that has AVX2, rather than only the processor that compiled them.
 PORTABLE = {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
@@ -95,6 +101,10 @@ def write_package(network: ChargedNetwork, path: Path, metadata: dict[str, Any])
     from equicalc.deploy.traced_ops import make_traceable
 
     network.requires_grad_(False)
+    weights = {
+        name: value.clone() if isinstance(value, torch.Tensor) else value
+        for name, value in weights_of(network).items()
+    }
     make_traceable(network)
     described = _describe(network, metadata)
     files = {}
@@ -105,7 +115,54 @@ def write_package(network: ChargedNetwork, path: Path, metadata: dict[str, Any])
     package_pt2(
         buffer, aoti_files=files, extra_files={METADATA_MEMBER: json.dumps(metadata, indent=1)}
     )
+    _add_member(buffer, WEIGHTS_MEMBER, weights)
     return buffer.getvalue()
+
+
+def weights_of(network: ChargedNetwork) -> dict[str, Any]:
+    """Return parameters, buffers, numbers and words of a network by their names in it."""
+    found: dict[str, Any] = {"architecture": network.architecture, **network.state_dict()}
+    for name, part in network.named_modules():
+        prefix = f"{name}." if name else ""
+        found.update(
+            (prefix + key, value.detach()) for key, value in part.named_buffers(recurse=False)
+        )
+        found.update(
+            (prefix + key, value)
+            for key, value in vars(part).items()
+            if isinstance(value, bool | int | float | str) and not key.startswith("_")
+        )
+    return found
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """Return what `weights_of` has put into a package.
+
+    Raises
+    ------
+    ModelFileError
+        The package was written by a version that put nothing there.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            if member.endswith(f"/extra/{WEIGHTS_MEMBER}"):
+                found: dict[str, Any] = torch.load(
+                    io.BytesIO(archive.read(member)), weights_only=True
+                )
+                return found
+    raise ModelFileError(
+        f"'{path}' has no weights beside its programs: it was written by an earlier version. Start "
+        "from a model.pt of the same network: equicalc export RUN -o model.pt"
+    )
+
+
+def _add_member(archive: io.BytesIO, name: str, weights: dict[str, Any]) -> None:
+    """Add a saved dictionary to the extra files of a package."""
+    saved = io.BytesIO()
+    torch.save(weights, saved)
+    with zipfile.ZipFile(archive, "a") as members:
+        folder = members.namelist()[0].split("/")[0]
+        members.writestr(f"{folder}/extra/{name}", saved.getvalue())
 
 
 def _check_compiler(path: Path) -> None:

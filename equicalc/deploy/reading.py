@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
 from equicalc.core import load_library
-from equicalc.deploy.compiled import SUFFIX
+from equicalc.deploy.compiled import SUFFIX, read_weights
 from equicalc.deploy.metadata import METADATA_MEMBER, read_metadata
 from equicalc.errors import ModelFileError
 from equicalc.nn.architectures import build, settings_of
@@ -38,18 +39,23 @@ def read_network(path: str | Path) -> ChargedNetwork:
         The file is missing, damaged or not a model, or its weights do not fit its description.
     """
     metadata = read_metadata(path)
-    if Path(path).suffix == SUFFIX:
-        raise ModelFileError(
-            f"'{path}' is compiled and cannot be trained; start from the model.pt of the same "
-            "network ('equicalc export RUN -o model.pt')"
-        )
     load_library()  # operators that the archive names
     try:
-        stored = torch.jit.load(str(path), map_location="cpu").network.state_dict()
+        if Path(path).suffix == SUFFIX:
+            stored = read_weights(path)
+        else:
+            stored = torch.jit.load(str(path), map_location="cpu").network.state_dict()
         network = build(settings_of(metadata.get("architecture", "equicalc"), metadata["network"]))
         # constant tables are stored as well; a network makes its own
         network.load_state_dict({name: stored[name] for name in network.state_dict()})
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        UnpicklingError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(
             f"the network of '{path}' does not fit its description ({reason}). The file is damaged "

@@ -1,7 +1,6 @@
-"""model.pt2: the compiled network is the one of model.pt, and says why where it cannot run."""
+"""model.pt2: program and weights are those of model.pt, and it says why where it cannot run."""
 
 import json
-import shutil
 import zipfile
 
 import numpy as np
@@ -12,7 +11,7 @@ from ase.build import bulk
 from equicalc import EquiCalculator
 from equicalc.core import load_library
 from equicalc.deploy import export_network, read_metadata
-from equicalc.deploy.compiled import write_package
+from equicalc.deploy.compiled import WEIGHTS_MEMBER, write_package
 from equicalc.deploy.reading import read_network
 from equicalc.errors import ModelFileError
 from equicalc.lammps_run import single_point
@@ -66,9 +65,10 @@ def graph(n_atoms, n_edges, seed=0):
     return torch.arange(n_atoms) % 2, edges, vectors
 
 
-def evaluated(path, species, edges, vectors, n_local, dtype="float64"):
+def evaluated(path, species, edges, vectors, n_local, dtype="float64", compiled=False):
     core = load_library()
-    evaluator = core.Evaluator(core.Model.load(str(path), dtype=dtype))
+    evaluator = core.Evaluator(core.Model.load(str(path), dtype=dtype, compiled=compiled))
+    assert evaluator.is_direct != compiled
     found = evaluator.forward(species, edges, vectors, n_local)
     weights = torch.linspace(-1, 1, found.variables.numel(), dtype=torch.float64)
     gradient = evaluator.backward(weights.view_as(found.variables))
@@ -84,11 +84,21 @@ def test_outputs_and_gradients_are_those_of_the_scripted_model(models, kind, n_a
     arguments = (*graph(n_atoms, n_edges), n_atoms)
     for dtype, tolerance in (("float64", FLOAT64), ("float32", FLOAT32)):
         expected = evaluated(scripted, *arguments, dtype=dtype)
-        found = evaluated(compiled, *arguments, dtype=dtype)
+        found = evaluated(compiled, *arguments, dtype=dtype, compiled=True)
         for a, b in zip(found, expected, strict=True):
             assert a.shape == b.shape
             if b.numel():
                 assert (a - b).abs().max() <= tolerance * max(1.0, b.abs().max().item())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", WHO)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_from_the_weights_of_a_package_come_the_numbers_of_the_scripted_model(models, kind, dtype):
+    arguments = (*graph(40, 700), 40)
+    scripted, packed = (evaluated(path, *arguments, dtype=dtype) for path in models(kind))
+    for a, b in zip(packed, scripted, strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.slow
@@ -97,15 +107,15 @@ def test_atoms_of_other_ranks_have_no_energies_and_take_part_as_senders(models):
     species, edges, vectors = graph(9, 60)
     inside = edges[0] < 5
     arguments = (species, edges[:, inside].contiguous(), vectors[inside].contiguous(), 5)
-    pairs = zip(evaluated(compiled, *arguments), evaluated(scripted, *arguments), strict=True)
-    for a, b in pairs:
+    found = evaluated(compiled, *arguments, compiled=True)
+    for a, b in zip(found, evaluated(scripted, *arguments), strict=True):
         assert a.shape == b.shape
         assert (a - b).abs().max() <= FLOAT64 * max(1.0, b.abs().max().item())
 
 
 @pytest.mark.slow
 @pytest.mark.lammps
-@pytest.mark.parametrize(("kind", "ranks"), [("predicted", 1), ("fixed", 1), ("fixed", 2)])
+@pytest.mark.parametrize(("kind", "ranks"), [("fixed", 1), ("fixed", 2), ("predicted", 2)])
 def test_lammps_gets_the_same_results_from_both_files(models, tmp_path, kind, ranks):
     expected, found = (
         single_point(
@@ -144,11 +154,13 @@ def test_description_and_attributes_are_those_of_the_scripted_model(models):
         assert getattr(a, name) == getattr(b, name)
 
 
-def changed(path, target, **words):
-    """Copy a package with other words about its programs."""
+def changed(path, target, without=(), **words):
+    """Copy a package with other words about its programs, or without some members."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
         for member in old.infolist():
             data = old.read(member)
+            if member.filename.endswith(tuple(without)):
+                continue
             if member.filename.endswith("_metadata.json"):
                 said = json.loads(data)
                 said.update({f"equicalc_{k}": v for k, v in words.items() if v is not None})
@@ -176,7 +188,7 @@ def test_packages_for_something_else_say_what_was_found_and_what_to_type(
 ):
     path = changed(models("fixed")[1], tmp_path / "other.pt2", **words)
     with pytest.raises(ModelFileError, match=reason) as error:
-        load_library().Model.load(str(path))
+        load_library().Model.load(str(path), compiled=True)
     assert "equicalc export RUN_DIRECTORY -o model.pt2" in str(error.value)
 
 
@@ -202,7 +214,48 @@ def test_networks_that_cannot_be_compiled_are_refused_with_the_line_to_type(tmp_
         write_package(network, tmp_path / "m.pt2", {})
 
 
-def test_compiled_models_are_not_trained_further(tmp_path, tiny_model):
-    path = shutil.copy(tiny_model, tmp_path / "m.pt2")
-    with pytest.raises(ModelFileError, match="is compiled and cannot be trained"):
+@pytest.mark.slow
+def test_weights_are_read_where_programs_cannot_run(models, tmp_path):
+    arguments = (*graph(9, 60), 9)
+    expected = evaluated(models("fixed")[1], *arguments)
+    other = changed(models("fixed")[1], tmp_path / "o.pt2", torch="1.9.0+cpu", cpu="AVX1024")
+    for a, b in zip(evaluated(other, *arguments), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_packages_of_earlier_versions_without_weights_run_their_program(models, tmp_path):
+    arguments = (*graph(9, 60), 9)
+    old = changed(models("fixed")[1], tmp_path / "old.pt2", without=[WEIGHTS_MEMBER])
+    core = load_library()
+    evaluator = core.Evaluator(core.Model.load(str(old)))
+    assert not evaluator.is_direct
+    expected = evaluated(models("fixed")[1], *arguments, compiled=True)
+    assert torch.equal(evaluator.forward(*arguments).energies, expected[0])
+    with pytest.raises(ModelFileError, match=r"has no weights.*-o model\.pt$"):
+        read_network(old)
+
+
+@pytest.mark.slow
+def test_damaged_weights_are_named(models, tmp_path):
+    path = changed(models("fixed")[1], tmp_path / "m.pt2", without=[WEIGHTS_MEMBER])
+    with zipfile.ZipFile(path, "a") as archive:
+        folder = archive.namelist()[0].split("/")[0]
+        archive.writestr(f"{folder}/extra/{WEIGHTS_MEMBER}", b"nothing that torch.save wrote")
+    with pytest.raises(ModelFileError, match="its weights cannot be read"):
+        load_library().Model.load(str(path))
+    with pytest.raises(ModelFileError, match="does not fit its description"):
         read_network(path)
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_the_weights_of_a_package(models):
+    expected = network_of("predicted").state_dict()
+    found = read_network(models("predicted")[1]).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name].double(), expected[name].double()) for name in expected)
+
+
+def test_scripted_models_have_no_program(tiny_model):
+    with pytest.raises(ModelFileError, match=r"no compiled program.*equicalc export"):
+        load_library().Model.load(str(tiny_model), compiled=True)
