@@ -18,8 +18,18 @@
 // Charges that flow along edges conserve themselves: of them only s w_i is from the reservoir, and
 // l is zero for q~. With s = 0, as where formal charges sum to Q, J is the current without more
 // ado.
+//
+// Charges at the minimum of sum chi q + eta q^2 / 2 + E_Coulomb(q) have one common l = chi + eta q
+// + phi, and each depends on all surroundings. With their own terms in E_i
+//   J = d/dt sum r_i E_i - l d/dt sum r_i (q_i - Q/N)
+// has 1. with u_j = q_j chi_j + q_j^2 eta_j / 2, and 2. with the response of the minimum:
+//   1/2 sum_j A_j dq_j/dt = -1/2 sum_j y_j d/dt (chi_j + eta_j q_j + phi_j) at constant q,
+// y = H^-1 A among charges of sum zero, H the matrix of second derivatives: one more search for
+// each direction, and derivatives of sum y chi, sum y q eta and of the Coulomb energy between y and
+// q.
 #pragma once
 
+#include "charge_equilibration.h"
 #include "long_range.h"
 
 #include <torch/types.h>
@@ -27,6 +37,8 @@
 #include <mpi.h>
 
 #include <array>
+#include <functional>
+#include <span>
 #include <vector>
 
 namespace equicalc_lammps {
@@ -37,11 +49,24 @@ struct HeatOfCharges {
     // ... and in part 2 for x, y and z, V angstrom.
     std::array<torch::Tensor, 3> distant;
     std::vector<double> reservoir;  // -l (q_i - Q/N) or -l (s w_i - s sum w / N), eV
+    // What the Coulomb energy adds to W_k in part 2, eV, in rows; empty but for equilibrated
+    // charges.
+    std::vector<std::array<double, 9>> moved;
 };
 
 // Of variables [n_local, K] with the columns q~ and w, then those of charges that flow; `shift` is
 // s, long_range that of the charges q~ + s w, with source moments. Collective.
 HeatOfCharges heat_of_charges(const torch::Tensor &variables, double shift,
                               const LongRange &long_range, MPI_Comm ranks);
+
+// Coulomb forces [n_local] on atoms of this rank, eV/angstrom, for their charges (e); collective.
+using CoulombForces =
+    std::function<std::vector<std::array<double, 3>>(std::span<const double> charges)>;
+
+// Of the charges that solve a problem; long_range is theirs, with source moments. Throws as
+// `equilibrate` does. Collective.
+HeatOfCharges heat_of_equilibrium(const EquilibrationProblem &problem,
+                                  std::span<const double> charges, const LongRange &long_range,
+                                  const CoulombForces &forces);
 
 }  // namespace equicalc_lammps

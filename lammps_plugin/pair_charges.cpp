@@ -134,18 +134,24 @@ torch::Tensor PairEquicalc::equilibrated_charges(Member &member, const torch::Te
         return coulomb_->potentials(charges);
     };
     Equilibrium found;
-    try {
-        found = equilibrate(problem, member.history->start(atoms));
-    } catch (const LAMMPSException &) {
-        throw;
-    } catch (const std::exception &exception) {
-        error->all(FLERR, std::string("pair_style equicalc: ") + exception.what());
-    }
+    find_minimum([&] { found = equilibrate(problem, member.history->start(atoms)); });
     member.history->record(atoms, found.charges);
     pvector[3] += comm->me == 0 ? found.steps : 0;
     const std::vector<double> &charges = found.charges;
-    add_long_range(coulomb_->solve(charges, eflag, vflag));
+    const bool with_heat = cvflag_atom != 0;
+    const LongRange long_range = coulomb_->solve(charges, eflag, vflag, with_heat);
+    add_long_range(long_range);
     add_output_of_charges(member, variables, atoms, charges);
+    if (with_heat) {
+        find_minimum([&] {
+            heat_ = heat_of_equilibrium(
+                problem, charges, long_range,
+                [&](std::span<const double> other) { return coulomb_forces(other, atoms); });
+        });
+        for (size_t row = 0; row < charges.size(); ++row) {
+            atom->q[atoms[row]] = units_.charge * charges[row];
+        }
+    }
 
     // By the theorem of Hellmann and Feynman the minimum changes with its parameters alone.
     torch::Tensor gradient = torch::empty_like(variables);
@@ -156,6 +162,34 @@ torch::Tensor PairEquicalc::equilibrated_charges(Member &member, const torch::Te
         add_charge_energy(static_cast<int>(row), chi[row] * rows[row][0] + eta[row] * rows[row][1]);
     }
     return gradient;
+}
+
+// Searches fail on all ranks or on none.
+void PairEquicalc::find_minimum(const std::function<void()> &search) {
+    try {
+        search();
+    } catch (const LAMMPSException &) {
+        throw;
+    } catch (const std::exception &exception) {
+        error->all(FLERR, std::string("pair_style equicalc: ") + exception.what());
+    }
+}
+
+// Leaves the forces of the step as they are.
+std::vector<std::array<double, 3>> PairEquicalc::coulomb_forces(std::span<const double> charges,
+                                                                std::span<const int> atoms) {
+    double *first = atom->nmax > 0 ? atom->f[0] : nullptr;
+    const auto n_numbers = 3 * static_cast<size_t>(atom->nlocal + atom->nghost);
+    const std::vector<double> kept(first, first + n_numbers);
+    std::fill_n(first, n_numbers, 0.0);
+    coulomb_->solve(charges, ENERGY_NONE, VIRIAL_NONE);
+    std::vector<std::array<double, 3>> result;
+    for (const int i : atoms) {
+        const double *f = atom->f[i];
+        result.push_back({f[0] / units_.force(), f[1] / units_.force(), f[2] / units_.force()});
+    }
+    std::copy(kept.begin(), kept.end(), first);
+    return result;
 }
 
 // In V/angstrom.

@@ -149,12 +149,6 @@ void PairEquicalc::require_heat_of_charges(const std::string &found, const std::
     const std::string charges =
         found + "charges that respond to their surroundings (charge_model: " +
         equicalc::name_of(info().charge_model) + ") carry energy over long distances, ";
-    if (info().charge_model == equicalc::ChargeModel::equilibrated) {
-        error->all(FLERR, charges +
-                              "and those of a minimum do so all at once, which has no formula "
-                              "here. Use a model with another charge_model, or 'uncompute " +
-                              id + "'");
-    }
     const KSpace *kspace = force->kspace;
     if (kspace != nullptr && dynamic_cast<const KnowsSourceMoments *>(kspace) == nullptr) {
         error->all(FLERR, charges + "for which kspace_style " + force->kspace_style +

@@ -92,6 +92,9 @@ class PairEquicalc : public Pair {
     // For kspace_style equicalc.
     const equicalc_lammps::StyleOptions &options() const { return options_; }
     bool has_equilibrated_charges() const;
+    void find_minimum(const std::function<void()> &search);
+    std::vector<std::array<double, 3>> coulomb_forces(std::span<const double> charges,
+                                                      std::span<const int> atoms);
 
   protected:
     // Runs the KSPACE style once: charges in atom->q, forces are added to atom->f.
@@ -156,6 +159,7 @@ class PairEquicalc : public Pair {
     // In pair_heat.cpp: the virial of each atom that makes `compute heat/flux` the energy current.
     bool charges_respond() const;
     std::array<torch::Tensor, 3> centroid_moments(Member &member, const torch::Tensor &positions);
+    void add_heat_of_atoms();
     void add_centroid_virials(Member &member, const equicalc::Graph &graph,
                               const torch::Tensor &edge_gradients);
 

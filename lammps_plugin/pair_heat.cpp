@@ -58,6 +58,19 @@ std::array<torch::Tensor, 3> PairEquicalc::centroid_moments(Member &member,
     return moments;
 }
 
+// Energies in the place of virials: `compute heat/flux` multiplies both by velocities.
+void PairEquicalc::add_heat_of_atoms() {
+    for (int64_t row = 0; row < graph_->n_local(); ++row) {
+        double *virial = cvatom[graph_->atom_of_row()[row]];
+        for (int a = 0; a < 3; ++a) {
+            virial[a] += units_.energy * heat_->reservoir[row];
+            for (int b = 0; b < 3 && !heat_->moved.empty(); ++b) {
+                virial[kPlace[a][b]] += units_.energy * heat_->moved[row][3 * a + b];
+            }
+        }
+    }
+}
+
 void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &graph,
                                         const torch::Tensor &edge_gradients) {
     torch::Tensor positions;  // of the rows, angstrom, where energies have moments
@@ -85,11 +98,7 @@ void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &g
                     weights_of_own_rows(torch::ones({graph_->n_local()}, torch::kFloat64)),
                     weights_of_own_rows(heat_->local))
                 .cpu();
-        for (int64_t row = 0; row < graph_->n_local(); ++row) {
-            for (int axis = 0; axis < 3; ++axis) {
-                cvatom[graph_->atom_of_row()[row]][axis] += units_.energy * heat_->reservoir[row];
-            }
-        }
+        add_heat_of_atoms();
     }
     const auto index = graph.edge_index.accessor<int32_t, 2>();
     const double *vectors = graph.edge_vectors.data_ptr<double>();
