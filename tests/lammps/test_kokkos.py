@@ -18,6 +18,7 @@ import pytest
 from equicalc import lammps_run
 from equicalc.lammps_run import LammpsError
 from tests.conftest import export_committee
+from tests.lammps.test_heat_flux import FLUX
 
 LMP = os.environ.get("EQUICALC_KOKKOS_LMP", "")
 PLUGIN = os.environ.get("EQUICALC_KOKKOS_PLUGIN", "")
@@ -49,6 +50,14 @@ dump_modify 1 sort id format float %.17g
 """
 STILL = OUT + "run 0\n"
 MOVING = "velocity all create 900 7 loop geom\ntimestep 0.001\nneighbor 0.3 bin\n"
+CURRENTS = f"""{MOVING}{FLUX}fix 1 all nve
+thermo_style custom step pe c_j[*]
+thermo_modify format float %.17g
+thermo 5
+dump 1 all custom 5 out.dump id c_ke c_pe c_s[*] q
+dump_modify 1 sort id format float %.17g
+run 10
+"""
 
 
 @pytest.fixture
@@ -141,6 +150,23 @@ def test_cluster_without_periodic_directions_has_the_same_numbers(kokkos, deep_m
 
 
 @needs_kokkos
+@pytest.mark.parametrize("kspace", [PPPM, OWN], ids=["pppm/kk", "equicalc"])
+def test_slab_has_the_same_numbers(kokkos, deep_model, kspace):
+    deck = deck_of(kokkos, deep_model, kspace + "kspace_modify slab 3.0\n", STILL)
+    deck = deck.replace("atom_style", "boundary p p f\natom_style", 1)
+    compare(kokkos, deck, kokkos.slab(), 2)
+
+
+@needs_kokkos
+@pytest.mark.parametrize("kspace", [PPPM, OWN], ids=["pppm/kk", "equicalc"])
+def test_charges_in_a_field_have_the_same_numbers(kokkos, model_of, kspace):
+    body = STILL.replace("ecoul", "ecoul c_d[1] c_d[2] c_d[3]")
+    body = "compute d all pair equicalc\n" + body
+    deck = deck_of(kokkos, model_of("transferred"), kspace, body, style="efield 0.1 0.2 -0.3")
+    compare(kokkos, deck, kokkos.skewed_salt(), 2)
+
+
+@needs_kokkos
 @pytest.mark.parametrize("style", ["ghosts extended", "device staged"])
 def test_other_ways_to_see_across_ranks_have_the_same_numbers(kokkos, deep_model, style):
     deck = deck_of(kokkos, deep_model, PPPM, STILL, style=style)
@@ -221,6 +247,37 @@ def test_equilibrated_charges_stay_together(kokkos, model_of):
 
 
 @needs_kokkos
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "kspace"),
+    [
+        ("fixed with widths", PPPM),
+        ("fixed with widths", OWN),
+        ("predicted with widths", OWN),
+        ("transferred", OWN),
+    ],
+    ids=["fixed, pppm/kk", "fixed", "predicted", "transferred"],
+)
+def test_energy_currents_stay_together(kokkos, model_of, name, kspace, ranks):
+    """Of `compute heat/flux`, and what each atom has part in them."""
+    deck = deck_of(kokkos, model_of(name), kspace, CURRENTS, style="ghosts extended")
+    expected = compare(kokkos, deck, kokkos.skewed_salt(), ranks)
+    assert np.abs(expected[0]["c_j[1]"]).max() > 1.0  # eV angstrom / ps
+
+
+@needs_kokkos
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_plain_style_stays_together_with_integrators_of_kokkos(kokkos, model_of, ranks):
+    deck = deck_of(kokkos, model_of("transferred"), OWN, CURRENTS, style="ghosts extended")
+    expected = numbers(kokkos, deck, kokkos.skewed_salt(), 1, ())
+    deck = deck.replace("pair_style", "suffix off\npair_style")
+    deck = deck.replace("velocity", "suffix on\nvelocity", 1)
+    run = kokkos.run(deck, kokkos.skewed_salt(), ranks, ON)
+    assert "pair equicalc/kk" not in run.log
+    assert_same((run.thermo[-1], np.vstack(kokkos.frames("out.dump"))), expected, SAME)
+
+
+@needs_kokkos
 def test_second_run_and_tiled_ranks_stay_together(kokkos, deep_model):
     body = MOVING + OUT + "fix 1 all nve\nrun 10\nrun 10\n"
     deck = deck_of(kokkos, deep_model, PPPM, body)
@@ -260,6 +317,13 @@ def test_run_without_kokkos_is_refused(kokkos, deep_model):
     deck = deck_of(kokkos, deep_model, PPPM, STILL).replace("equicalc ", "equicalc/kk ")
     with pytest.raises(LammpsError, match="'lmp -k on t 4 -sf kk'"):
         kokkos.run(deck, kokkos.salt((1, 1, 1)))
+
+
+@needs_kokkos
+def test_kspace_styles_of_kokkos_have_no_current_of_charges_that_respond(kokkos, deep_model):
+    deck = deck_of(kokkos, deep_model, PPPM, FLUX + "run 0\n", style="ghosts extended")
+    with pytest.raises(LammpsError, match="pppm/kk has no number per atom"):
+        kokkos.run(deck, kokkos.salt((1, 1, 1)), words=ON)
 
 
 # ---- the build --------------------------------------------------------------------------------
