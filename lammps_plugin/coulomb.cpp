@@ -58,7 +58,7 @@ void Coulomb::begin_step(const LAMMPS_NS::NeighList &list, std::span<const int> 
 const LongRange &Coulomb::solve(std::span<const double> charges, int eflag, int vflag,
                                 bool with_source_moments) {
     if (force->kspace == nullptr) {
-        result_ = open_sum(lmp, units_, sigma_of_type_, atoms_, charges);
+        result_ = open_sum(lmp, units_, sigma_of_type_, atoms_, charges, with_source_moments);
         return result_;
     }
     kspace_.solve(atoms_, charges, eflag, vflag, with_source_moments, result_);

@@ -97,14 +97,14 @@ std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,
 
 LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, const Units &units,
                    std::span<const double> sigma_of_type, std::span<const int> atoms,
-                   std::span<const double> charges) {
+                   std::span<const double> charges, bool with_source_moments) {
     LAMMPS_NS::Atom *atom = lmp->atom;
     const Cluster cluster = gather(lmp, units, sigma_of_type, atoms, charges);
     LongRange result;
     result.potentials.assign(atoms.size(), 0.0);
     result.atom_energies.assign(atoms.size(), 0.0);
     result.atom_virials.assign(atoms.size(), {});
-    result.source_moments.assign(atoms.size(), {});
+    result.source_moments.assign(with_source_moments ? atoms.size() : 0, {});
     for_each_pair(cluster, atoms.size(),
                   [&](size_t k, const Charge &own, const Charge &other, const double *d,
                       const Smeared &kernel) {
@@ -113,6 +113,8 @@ LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, const Units &units,
                       const double strength = kCoulomb * own.q * other.q * kernel.field;
                       for (int axis = 0; axis < 3; ++axis) {
                           atom->f[atoms[k]][axis] += units.force() * strength * d[axis];
+                      }
+                      for (int axis = 0; axis < 3 && with_source_moments; ++axis) {
                           result.source_moments[k][axis] -= d[axis] * potential;
                       }
                       // Half of each pair belongs to each of its atoms.

@@ -19,7 +19,7 @@ namespace equicalc_lammps {
 // Collective.
 LongRange open_sum(LAMMPS_NS::LAMMPS *lmp, const Units &units,
                    std::span<const double> sigma_of_type, std::span<const int> atoms,
-                   std::span<const double> charges);
+                   std::span<const double> charges, bool with_source_moments);
 
 // Only dE/dq (V) of the same; nothing else changes. Collective.
 std::vector<double> open_potentials(LAMMPS_NS::LAMMPS *lmp, const Units &units,

@@ -216,8 +216,9 @@ run 0
 @pytest.mark.parametrize("name", ["one layer with fixed charges", "two layers", *RESPONDING])
 def test_heat_flux_of_a_crystal_does_not_depend_on_ranks(bench, model, name):
     text, atoms = deck(bench, model, name, NOW), bench.skewed_salt()
-    one, four = (flux(bench.run(text, atoms, ranks=ranks).thermo[-1])[-1] for ranks in (1, 4))
-    assert np.abs(one - four).max() < 1e-9 * np.abs(one).max()
+    several = 2 if name in EQUILIBRATED else 4  # searches on more ranks than cores take long
+    one, more = (flux(bench.run(text, atoms, ranks=n).thermo[-1])[-1] for n in (1, several))
+    assert np.abs(one - more).max() < 1e-9 * np.abs(one).max()
     convective = one[3:]
     assert np.abs(one[:3] - convective).max() > 1e-2 * np.abs(convective).max()
 
