@@ -301,6 +301,16 @@ void KspaceCoupling::run_solver(std::span<const int> atoms, std::span<const doub
     if (!atom_energies_checked_) {
         eflag |= LAMMPS_NS::ENERGY_GLOBAL;
     }
+    if (Access::factor(force->kspace) != 0.0) {
+        error->all(FLERR,
+                   "another command, such as 'fix adapt ... kspace', set the factor of "
+                   "kspace_style " +
+                       std::string(force->kspace_style) + " to " +
+                       text(Access::factor(force->kspace)) +
+                       ", but the Coulomb energy is a part of the model, which pair_style "
+                       "equicalc does not scale. Type 'unfix ID' of that fix; "
+                       "'pair_style hybrid/scaled v_factor equicalc' scales a whole model");
+    }
     Access::factor(force->kspace) = 1.0;
     solver_(eflag, vflag);
     Access::factor(force->kspace) = 0.0;
@@ -322,7 +332,7 @@ void KspaceCoupling::take_results(std::span<const int> atoms, bool with_atom_vir
         }
     }
     if (!atom_energies_checked_) {
-        check_atom_energies(result);
+        check_atom_energies(atoms.size(), result);
     }
     result.atom_energies.resize(atoms.size());
     if (with_atom_virials) {
@@ -335,13 +345,16 @@ void KspaceCoupling::take_results(std::span<const int> atoms, bool with_atom_vir
     }
 }
 
-void KspaceCoupling::check_atom_energies(const LongRange &result) {
-    double sums[2] = {0.0, 0.0}, totals[2];
+void KspaceCoupling::check_atom_energies(size_t n_atoms, const LongRange &result) {
+    double sums[3] = {0.0, 0.0, static_cast<double>(n_atoms)}, totals[3];
     for (const double energy : result.atom_energies) {
         sums[0] += energy;
         sums[1] += std::abs(energy);
     }
-    MPI_Allreduce(sums, totals, 2, MPI_DOUBLE, MPI_SUM, world);
+    MPI_Allreduce(sums, totals, 3, MPI_DOUBLE, MPI_SUM, world);
+    if (totals[2] == 0.0) {
+        return;  // nothing to see in a box without atoms of the model
+    }
     // Both come from the same mesh or the same sum: they differ by rounding only, which in a LAMMPS
     // of single precision (FFT, KOKKOS) is some 1e-7.
     const double tolerance = 1e-5 * std::max(totals[1], std::abs(result.energy)) + 1e-12;

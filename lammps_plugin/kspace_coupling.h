@@ -63,7 +63,7 @@ class KspaceCoupling : protected LAMMPS_NS::Pointers {
                     int vflag);
     void take_source_moments(std::span<const int> atoms, LongRange &result) const;
     void take_results(std::span<const int> atoms, bool with_atom_virials, LongRange &result);
-    void check_atom_energies(const LongRange &result);
+    void check_atom_energies(std::size_t n_atoms, const LongRange &result);
 
     Units units_;
     Solver solver_;

@@ -16,6 +16,8 @@
 #include "utils.h"
 
 #include <algorithm>
+#include <exception>
+#include <stdexcept>
 #include <string>
 
 using namespace LAMMPS_NS;
@@ -137,8 +139,26 @@ void KSpaceEquicalc::init() {
     chosen_order_ = is_chosen ? order : 0;
     if (!options_ || !(*options_ == options)) {
         solver_.reset();
-        run_on_all_ranks(lmp, [&] { solver_ = equicalc::MeshSolver::make(options, ranks_); });
+        run_on_all_ranks(lmp, [&] { make_solver(options); });
         options_ = options;
+    }
+}
+
+void KSpaceEquicalc::make_solver(const equicalc::MeshOptions &options) {
+    try {
+        solver_ = equicalc::MeshSolver::make(options, ranks_);
+    } catch (const std::exception &exception) {
+        if (!is_out_of_memory(exception)) {
+            throw;
+        }
+        const auto &n = options.points;
+        throw std::runtime_error(
+            "kspace_style equicalc has no memory for a mesh of " + std::to_string(n[0]) + " x " +
+            std::to_string(n[1]) + " x " + std::to_string(n[2]) +
+            " points. It covers all of the box, also where nothing is: type 'change_box' for less "
+            "vacuum, 'boundary f f f' and 'kspace_style none' for a cluster, 'boundary p p f' and "
+            "'kspace_modify slab 3.0' for a slab, or a larger number after 'kspace_style "
+            "equicalc'");
     }
 }
 

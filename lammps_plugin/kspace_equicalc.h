@@ -58,6 +58,7 @@ class KSpaceEquicalc : public KSpace, public equicalc_lammps::KnowsSourceMoments
     void require_boundaries() const;
     void require_order() const;
     // What follows is in kspace_mesh.cpp.
+    void make_solver(const equicalc::MeshOptions &options);
     equicalc::MeshOptions choose_mesh(const PairEquicalc &pair);
     equicalc::MeshWish wish_for(double sigma) const;
     double force_error_of(const equicalc::MeshWish &wish, double accuracy) const;

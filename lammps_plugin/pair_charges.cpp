@@ -6,6 +6,7 @@
 #include "charge_constraint.h"
 #include "charge_equilibration.h"
 #include "charge_history.h"
+#include "charge_watch.h"
 #include "coulomb.h"
 #include "dipole.h"
 #include "electric_field.h"
@@ -51,6 +52,7 @@ void PairEquicalc::make_coulomb() {
         [this](std::span<const double> charges) { return charges_of_all_rows(charges); },
         [this](int eflag, int vflag) { run_kspace(eflag, vflag); });
     field_ = std::make_unique<ElectricField>(lmp);
+    watch_ = std::make_unique<ChargeWatch>(lmp, info().name);
     for (Member &member : members_) {
         member.history = std::make_unique<ChargeHistory>(lmp, units_);
         member.constraint = std::make_unique<ChargeConstraint>(world);

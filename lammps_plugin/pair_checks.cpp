@@ -111,6 +111,36 @@ void PairEquicalc::refuse_other_charges() const {
     }
 }
 
+// It would type names of other pair styles for the solvers that it tries.
+void PairEquicalc::refuse_tuning() const {
+    for (const Fix *fix : modify->get_fix_by_style("^tune/kspace")) {
+        error->all(FLERR, std::string("fix ") + fix->id +
+                              " (tune/kspace) needs a pair style with a Coulomb cutoff of its own. "
+                              "Type 'unfix " +
+                              fix->id + "', and 'kspace_style equicalc 1e-5' for the fastest sum");
+    }
+}
+
+// The model and its Coulomb sum leave them out, and KSPACE styles would sum them with those of the
+// model.
+void PairEquicalc::refuse_charges_of_others() const {
+    const std::vector<int> &species = members_.front().species_of_type;
+    int type = 0;
+    for (int i = 0; i < atom->nlocal; ++i) {
+        if (species[atom->type[i]] < 0 && atom->q[i] != 0.0) {
+            type = std::max(type, atom->type[i]);
+        }
+    }
+    MPI_Allreduce(MPI_IN_PLACE, &type, 1, MPI_INT, MPI_MAX, world);
+    if (type > 0 && force->kspace != nullptr) {
+        error->all(FLERR, "atoms of type " + std::to_string(type) +
+                              " have charges, but pair_coeff maps the type to NULL: only charges "
+                              "of model '" +
+                              info().name + "' are summed. Type 'set type " + std::to_string(type) +
+                              " charge 0.0' before 'run', or name its element in pair_coeff");
+    }
+}
+
 void PairEquicalc::compute_inner() {
     error->all(FLERR,
                "pair_style equicalc has no inner, middle and outer part: its energies belong to "
@@ -211,17 +241,26 @@ void PairEquicalc::refuse_second_model_with_charges() const {
 // Without the pairs that are left out, atoms would have other surroundings than they have.
 void PairEquicalc::refuse_exclusions() const {
     const std::vector<int> &species = members_.front().species_of_type;
-    // Described atoms of this rank in a group; fixes of the kind of gcmc exclude one that is empty.
-    const auto count = [&](int bit) {
-        return std::count_if(atom->mask, atom->mask + atom->nlocal, [&](const int &mask) {
-            return (mask & bit) != 0 && species[atom->type[&mask - atom->mask]] >= 0;
-        });
-    };
-    const auto any_of = [&](int bit) {
-        int found = count(bit) > 0 ? 1 : 0;
+    // Described atoms in a group, or not in it; fixes of the kind of gcmc exclude one that is
+    // empty.
+    const auto any_is = [&](bool inside, int bit) {
+        int found = 0;
+        for (int i = 0; i < atom->nlocal; ++i) {
+            found |= ((atom->mask[i] & bit) != 0) == inside && species[atom->type[i]] >= 0 ? 1 : 0;
+        }
         MPI_Allreduce(MPI_IN_PLACE, &found, 1, MPI_INT, MPI_MAX, world);
         return found != 0;
     };
+    const auto any_of = [&](int bit) { return any_is(true, bit); };
+    const int included = neighbor->includegroup;
+    if (included != 0 && any_is(false, group->bitmask[included])) {
+        error->all(FLERR,
+                   std::string("pair_style equicalc: found 'neigh_modify include ") +
+                       group->names[included] +
+                       "', which leaves atoms of the model without neighbours, energy and "
+                       "charge. Leave that line out; 'fix ID GROUP setforce 0 0 0' holds atoms in "
+                       "their places");
+    }
     std::string found;
     for (int k = 0; k < neighbor->nex_type; ++k) {
         const int a = neighbor->ex1_type[k], b = neighbor->ex2_type[k];

@@ -4,6 +4,7 @@
 #include "atom_graph.h"
 #include "charge_constraint.h"
 #include "charge_history.h"
+#include "charge_watch.h"
 #include "collective_error.h"
 #include "committee.h"
 #include "contacts.h"
@@ -83,6 +84,9 @@ void PairEquicalc::compute(int eflag, int vflag) {
 }
 
 void PairEquicalc::evaluate(int eflag, int vflag) {
+    if (coulomb_) {
+        watch_->begin_step();
+    }
     renumber_atoms_if_rebuilt();
     const equicalc::Graph graph = present_graph();
     std::fill_n(pvector, 4, 0.0);
@@ -96,6 +100,9 @@ void PairEquicalc::evaluate(int eflag, int vflag) {
         evaluate_member(members_.front(), graph, eflag, vflag);
     } else {
         evaluate_committee(graph, eflag, vflag);
+    }
+    if (coulomb_) {
+        watch_->end_step();
     }
 }
 

@@ -58,6 +58,7 @@ class DeviceGraph;
 class Halo;
 class Coulomb;
 class DipoleOfAtoms;
+class ChargeWatch;
 class ElectricField;
 struct LongRange;
 }  // namespace equicalc_lammps
@@ -131,6 +132,8 @@ class PairEquicalc : public Pair {
     void require_possible_field() const;
     void require_dispersion() const;
     void refuse_other_charges() const;
+    void refuse_tuning() const;
+    void refuse_charges_of_others() const;
     void warn_of_fix_efield() const;
     void refuse_pair_energies() const;
     void refuse_exclusions() const;
@@ -205,6 +208,7 @@ class PairEquicalc : public Pair {
     std::unique_ptr<equicalc_lammps::Contacts> contacts_;
     std::unique_ptr<equicalc_lammps::Coulomb> coulomb_;      // of models with charges
     std::unique_ptr<equicalc_lammps::ElectricField> field_;  // likewise
+    std::unique_ptr<equicalc_lammps::ChargeWatch> watch_;    // likewise
 };
 
 }  // namespace LAMMPS_NS

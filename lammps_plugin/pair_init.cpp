@@ -2,6 +2,7 @@
 // for.
 #include "pair_equicalc.h"
 
+#include "charge_watch.h"
 #include "contacts.h"
 #include "coulomb.h"
 #include "electric_field.h"
@@ -93,9 +94,12 @@ void PairEquicalc::init_style() {
     require_settings_of_charged_model();
     require_possible_field();
     refuse_other_charges();
+    refuse_tuning();
+    refuse_charges_of_others();
     warn_of_fix_efield();
     field_->begin_run(field_in_volt());
     coulomb_->init_run();
+    watch_->begin_run();
     if (force->kspace != nullptr) {
         return;
     }

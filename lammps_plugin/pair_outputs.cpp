@@ -87,6 +87,16 @@ void PairEquicalc::write_atom_quantity(const std::string &name, double *first,
                                    ? ". Ask at multiples of N of 'pair_style equicalc deviation N'"
                                    : ". Type 'run 0' before"));
     }
+    // Rows are those of the last neighbour list.
+    int changed = graph_->atoms_changed() ? 1 : 0;
+    MPI_Allreduce(MPI_IN_PLACE, &changed, 1, MPI_INT, MPI_MAX, world);
+    if (changed != 0) {
+        error->all(FLERR, "compute equicalc/atom: the '" + name + "' of step " +
+                              std::to_string(step) +
+                              " belongs to atoms in another order, before commands such as "
+                              "write_data, write_restart, balance, delete_atoms and create_atoms. "
+                              "Type 'run 0' before");
+    }
     const auto write = [&](const std::function<double(int64_t)> &value) {
         for (int64_t row = 0; row < graph_->n_local(); ++row) {
             first[stride * graph_->atom_of_row()[row]] = value(row);

@@ -4,6 +4,7 @@
 #include "atom_graph.h"
 #include "charge_constraint.h"
 #include "charge_history.h"
+#include "charge_watch.h"
 #include "collective_error.h"
 #include "committee.h"
 #include "contacts.h"

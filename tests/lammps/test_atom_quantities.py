@@ -123,6 +123,23 @@ def test_impossible_quantities_are_named(bench, tiny_model, words, says):
     assert_says(message(bench, bench.deck(tiny_model, body)), *says)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("command", ["write_data out.data", "delete_atoms group some"])
+def test_quantities_of_atoms_that_have_moved_in_memory_are_refused(
+    bench, tiny_model, command, ranks
+):
+    """Else they would be those of other atoms."""
+    body = (
+        "compute a all equicalc/atom charge\nvelocity all set 300 200 -250\nneighbor 3.0 bin\n"
+        "neigh_modify every 100 delay 100 check no\nfix 1 all nve\ngroup some id 1 5\nrun 20\n"
+        f"{command}\nwrite_dump all custom out.dump id c_a\n"
+    )
+    deck = bench.deck(tiny_model, body, kspace="equicalc 1.0e-4")
+    found = message(bench, deck, bench.salt((2, 1, 1)), ranks=ranks)
+    assert_says(found, "the 'charge' of step 20", "another order", "Type 'run 0' before")
+    bench.run(deck.replace("write_dump", "run 0\nwrite_dump"), ranks=ranks)
+
+
 def test_other_pair_styles_have_no_such_quantities(bench):
     deck = bench.header + "pair_style lj/cut 5.0\npair_coeff * * 0.1 2.0\n"
     deck += "compute a all equicalc/atom charge\nrun 0\n"

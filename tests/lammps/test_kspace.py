@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 FORCES = 5e-4  # 3 x the error that an accuracy of 1e-5 asks for (1e-5 * 14.4 eV/angstrom)
 ENERGY = 1e-2  # eV for 64 atoms at that accuracy
@@ -94,6 +95,33 @@ run 0
     assert found.thermo[-1]["Atoms"][-1] == len(atoms)
     assert abs(found.thermo[-1]["PotEng"][-1] - expected) < ENERGY
     assert "no charge" not in found.log
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("kspace", ["equicalc 1.0e-6", "pppm 1.0e-5", "ewald 1.0e-6"])
+def test_a_box_may_be_empty_and_be_filled_later(bench, tiny_model, kspace, ranks):
+    deck = f"""units metal
+atom_style charge
+region r block 0 10 0 10 0 10
+create_box 2 r
+mass * 36.0
+pair_style equicalc
+pair_coeff * * {tiny_model} K Cl
+kspace_style {kspace}
+thermo_style custom step atoms pe
+run 0
+create_atoms 1 single 1 2 3
+create_atoms 2 single 3.8 2 3
+run 0
+delete_atoms group all
+run 0
+"""
+    found = bench.run(deck, ranks=ranks)
+    atoms = Atoms("KCl", [[1, 2, 3], [3.8, 2, 3]], cell=[10, 10, 10], pbc=True)
+    expected = [0.0, bench.from_ase(atoms, tiny_model)["energy"], 0.0]
+    assert [table["Atoms"][-1] for table in found.thermo] == [0, 2, 0]
+    for table, energy in zip(found.thermo, expected, strict=True):
+        assert abs(table["PotEng"][-1] - energy) < ENERGY
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -66,6 +66,8 @@ def test_equilibrated_charges_are_summed_in_float64(bench, model_of):
         ("1.0e-5", "1.0e-7\nkspace_modify order 4",
          ["order 4 reach", "Type 'kspace_modify order 8'"]),
         ("run 0", "kspace_modify mesh 3 9 9\nrun 0", ["a mesh of 3 9 9 points is too small"]),
+        ("run 0", "kspace_modify mesh 50000 50000 50000\nrun 0",
+         ["no memory for a mesh of 50000 x 50000 x 50000", "'change_box'", "'boundary f f f'"]),
         ("run 0", "kspace_modify slab 3.0\nrun 0", ["'kspace_modify slab' needs 'boundary p p f'"]),
         ("pair_style equicalc", "pair_style lj/cut/coul/long 5 #",
          ["sums the charges of 'pair_style equicalc'", "found 'pair_style lj/cut/coul/long'"]),

@@ -44,6 +44,8 @@ def test_mixed_precision_is_that_of_float32(bench, tiny_model):
     assert abs(results["mixed"] - results["float64"]) < 1e-4
 
 
+RAMP = "variable ramp equal ramp(1.0,0.5)\nvariable small equal 0.1\n"
+
 # ---- other commands ----------------------------------------------------------------------------
 
 
@@ -54,13 +56,58 @@ def test_mixed_precision_is_that_of_float32(bench, tiny_model):
         ("compute p all pair/local eng", ["compute p", "whole neighbourhoods", "uncompute p"]),
         ("fix q all qeq/point 1 8.0 1e-6 100 param.qeq", ["fix q", "predicts itself", "unfix q"]),
         ("fix q all charge/regulation 1 2 seed 5", ["fix q", "predicts itself", "unfix q"]),
+        ("fix t all tune/kspace 10", ["fix t", "unfix t", "kspace_style equicalc 1e-5"]),
+        ("fix a all adapt 1 kspace v_ramp", ["factor of kspace_style ewald", "unfix ID"]),
         ("run_style respa 2 2 inner 1 2.0 3.0 outer 2", ["no inner", "run_style respa", "pair 2"]),
     ],
 )
 def test_commands_that_need_something_else_are_refused(bench, tiny_model, command, words):
     (bench.directory / "param.qeq").write_text("1 5.0 8.0 0 0 0.0\n2 8.0 9.0 0 0 0.0\n")
-    deck = bench.deck(tiny_model, f"fix nve all nve\n{command}\nrun 0\n")
+    deck = bench.deck(tiny_model, f"{RAMP}fix nve all nve\n{command}\nrun 0\n")
     assert_says(message(bench, deck), *words)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("fix a all adapt 1 atom charge v_ramp", "fix a"),
+        ("fix a all adapt 1 atom charge v_ramp scale yes", "fix a"),
+        ("fix a all adapt/fep 1 atom charge 1 v_ramp", "fix a"),
+        ("variable q atom 0.1\nfix a all set 1 1 type 1 charge v_q", "fix a"),
+        ("compute a all fep 300 atom charge 1 v_small\nthermo_style custom c_a[1]", "compute a"),
+    ],
+)
+def test_commands_that_change_charges_are_found_out(bench, tiny_model, command, name, ranks):
+    """Whether `fix adapt` is about charges, LAMMPS does not tell; the charges do."""
+    body = f"{RAMP}velocity all create 300 7\nfix nve all nve\n{command}\nthermo 1\nrun 3\n"
+    deck = bench.deck(tiny_model, body, kspace="equicalc 1.0e-4")
+    assert_says(message(bench, deck, ranks=ranks), name, "predicts itself", f"'un{name}'")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("command", "value"),
+    [
+        ("fix a all adapt 1 pair lj/cut epsilon 1 2 v_ramp", "v_ramp"),
+        # trial moves change charges together with atoms, and take them back
+        (
+            "compute a all fep 300 pair lj/cut epsilon 1 2 v_small\n"
+            "group gas type 1\nfix mc gas gcmc 1 3 3 1 29494 150 -2.0 0.2 full_energy",
+            "c_a[1]",
+        ),
+    ],
+)
+def test_what_changes_other_parameters_may_stay(bench, tiny_model, command, value, ranks):
+    body = (
+        "pair_style hybrid/overlay equicalc contacts ignore lj/cut 6.0\n"
+        f"pair_coeff * * equicalc {tiny_model} K Cl\npair_coeff * * lj/cut 0.2 2.5\n"
+        f"{RAMP}{command}\nfix nve all nve\n"
+        f"thermo_style custom step pe {value}\n"
+        "thermo 1\nrun 6\n"
+    )
+    deck = bench.deck(tiny_model, body, kspace="equicalc 1.0e-4")
+    assert len(bench.run(deck, bench.salt((1, 1, 1)), ranks=ranks).thermo[-1]["Step"]) == 7
 
 
 def test_multiple_time_steps_without_inner_forces_are_velocity_verlet(bench, tiny_model):
@@ -87,6 +134,30 @@ def test_left_out_pairs_are_refused(bench, tiny_model, words, ranks):
         deck = deck.replace("structure.data", "structure.data\nfix m all property/atom mol")
     found = message(bench, deck, ranks=ranks)
     assert_says(found, f"neigh_modify exclude {words}'", "neigh_modify exclude none", EXCLUDED)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_atoms_without_neighbour_lists_are_refused(bench, tiny_model, ranks):
+    deck = bench.deck(tiny_model, "neigh_modify include some\nrun 0\n", kspace="pppm 1.0e-4")
+    first = "structure.data\ngroup some id 1 2 5\natom_modify first some\n"
+    found = message(bench, deck.replace("structure.data\n", first), ranks=ranks)
+    assert_says(found, "'neigh_modify include some'", "Leave that line out", EXCLUDED)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_charges_of_atoms_without_an_element_are_refused(bench, tiny_model, ranks):
+    """They would be summed with the model's, or be lost."""
+    from equicalc.lammps_run import write_data
+
+    atoms = bench.salt((1, 1, 1))
+    atoms.append("Ar")
+    atoms.positions[-1] = [1.6, 1.6, 1.6]
+    write_data(bench.directory / "structure.data", atoms, ["K", "Cl", "Ar"])
+    body = "set type 3 charge 0.5\nrun 0\n"
+    deck = bench.deck(tiny_model, body).replace("K Cl\n", "K Cl NULL\n")
+    with pytest.raises(LammpsError) as caught:
+        bench.run(deck, ranks=ranks)
+    assert_says(str(caught.value), "atoms of type 3", "'set type 3 charge 0.0'")
 
 
 @pytest.mark.parametrize("hybrid", ["hybrid/overlay", "hybrid"])
