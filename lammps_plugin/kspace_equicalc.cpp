@@ -62,14 +62,25 @@ void KSpaceEquicalc::settings(int narg, char **arg) {
 }
 
 const PairEquicalc &KSpaceEquicalc::require_pair() const {
-    const auto *pair = dynamic_cast<PairEquicalc *>(
-        force->pair != nullptr ? force->pair_match("^equicalc", 0) : nullptr);
+    const PairEquicalc *pair = nullptr;
+    const Pair *found = nullptr, *previous = nullptr;
+    // Others under hybrid styles may have no charges; a style that is alone is found for any k.
+    for (int k = 1; force->pair != nullptr; ++k, previous = found) {
+        found = force->pair_match("^equicalc", 0, k);
+        const auto *candidate = dynamic_cast<const PairEquicalc *>(found);
+        if (candidate == nullptr || found == previous) {
+            break;
+        }
+        if (pair == nullptr || candidate->has_charges()) {
+            pair = candidate;
+        }
+    }
     if (pair == nullptr) {
         const std::string found = force->pair_style != nullptr ? force->pair_style : "none";
         const std::string instead =
             found == "none" ? "pair_style equicalc' before it" : "kspace_style pppm 1e-5' instead";
         error->all(FLERR,
-                   "kspace_style equicalc sums the charges of 'pair_style equicalc', alone or once "
+                   "kspace_style equicalc sums the charges of 'pair_style equicalc', alone or "
                    "under hybrid styles; found 'pair_style " +
                        found + "'. Type '" + instead);
     }
@@ -120,7 +131,8 @@ void KSpaceEquicalc::init() {
     int dimension = 0;
     if (force->pair->extract("cut_coul", dimension) == nullptr) {
         error->all(FLERR,
-                   "pair_style equicalc has no model yet. Type 'pair_coeff * * MODEL El1 El2 ...'");
+                   "pair_style equicalc has no model with charges. Type 'pair_coeff * * MODEL El1 "
+                   "El2 ...', or 'kspace_style none'");
     }
     scale = 1.0;
     qqrd2e = force->qqrd2e;

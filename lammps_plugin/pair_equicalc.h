@@ -92,6 +92,7 @@ class PairEquicalc : public Pair {
 
     // For kspace_style equicalc.
     const equicalc_lammps::StyleOptions &options() const { return options_; }
+    bool has_charges() const { return coulomb_ != nullptr; }
     bool has_equilibrated_charges() const;
     void find_minimum(const std::function<void()> &search);
     std::vector<std::array<double, 3>> coulomb_forces(std::span<const double> charges,

@@ -137,8 +137,9 @@ double PairEquicalc::init_one(int i, int j) {
 // need from the model is set here; kspace_style may then come before or after pair_style.
 void *PairEquicalc::extract(const char *name, int &dimension) {
     dimension = 0;
-    if (std::strcmp(name, "cut_coul") != 0 || !model_is_loaded()) {
-        return nullptr;
+    const bool is_alone = force->pair == this;
+    if (std::strcmp(name, "cut_coul") != 0 || !model_is_loaded() || (!coulomb_ && !is_alone)) {
+        return nullptr;  // under hybrid styles another one may have charges
     }
     if (!coulomb_) {
         error->all(FLERR,

@@ -36,6 +36,49 @@ def test_overlay_with_zbl_is_the_sum_of_both(bench, deep_model, ranks):
     assert np.abs(atoms_found[:, 3] - alone[1][:, 3]).max() < SAME
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("kspace", ["ewald 1.0e-12", "equicalc 1.0e-8"])
+@pytest.mark.parametrize("first", ["with charges", "without"])
+def test_models_with_and_without_charges_add_up(
+    bench, deep_model, tiny_model_without_charges, first, kspace, ranks
+):
+    atoms = bench.skewed_salt()
+    with_charges = numbers(bench, bench.deck(deep_model, OUT, kspace=kspace), atoms)
+    without = numbers(bench, bench.deck(tiny_model_without_charges, OUT, kspace=None), atoms)
+    models = [deep_model, tiny_model_without_charges]
+    coefficients = "".join(
+        f"pair_coeff * * equicalc {k} {model} K Cl\n"
+        for k, model in enumerate(models if first == "with charges" else models[::-1], start=1)
+    )
+    deck = bench.header + "pair_style hybrid/overlay equicalc equicalc\n" + coefficients
+    totals, atoms_found = numbers(bench, f"{deck}kspace_style {kspace}\n{OUT}", atoms, ranks)
+    expected = with_charges[0] + without[0]
+    assert np.abs(totals - expected).max() < SAME * np.abs(expected).max()
+    forces = with_charges[1][:, :3] + without[1][:, :3]
+    assert np.abs(atoms_found[:, :3] - forces).max() < SAME
+    assert np.abs(atoms_found[:, 3] - with_charges[1][:, 3]).max() < SAME
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_charges_of_the_deck_may_act_beside_a_model_without(
+    bench, tiny_model_without_charges, ranks
+):
+    atoms = bench.skewed_salt()
+    charges = "set type 1 charge 0.7\nset type 2 charge -0.7\n"
+    kspace = "kspace_style ewald 1.0e-10\n"
+    coulomb = f"{bench.header}{charges}pair_style coul/long 8.0\npair_coeff * *\n{kspace}{OUT}"
+    expected = numbers(bench, coulomb, atoms)
+    alone = numbers(bench, bench.deck(tiny_model_without_charges, OUT, kspace=None), atoms)
+    both = (
+        f"{bench.header}{charges}pair_style hybrid/overlay equicalc coul/long 8.0\n"
+        f"pair_coeff * * equicalc {tiny_model_without_charges} K Cl\npair_coeff * * coul/long\n"
+    )
+    totals, found = numbers(bench, both + kspace + OUT, atoms, ranks)
+    sums = expected[0] + alone[0]
+    assert np.abs(totals - sums).max() < SAME * np.abs(sums).max()
+    assert np.abs(found[:, :3] - expected[1][:, :3] - alone[1][:, :3]).max() < SAME
+
+
 def bonded_deck(bench, model, special):
     """Atoms 1 and 2 are bonded, by a bond without energy."""
     atoms = bench.salt((2, 1, 1))
