@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +137,11 @@ def read_checkpoint(source: str | Path, modal: str | None = None) -> Checkpoint:
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # what is no pickle fails in any way
         raise ModelFileError(
-            f"'{path}' cannot be read as a checkpoint of SevenNet: {_first_line(error)}"
+            f"'{path}' cannot be read as a checkpoint of SevenNet ({_first_sentence(error)}); "
+            "expected a .pth file of sevenn. Files of other codes: 'equicalc import mace FILE', "
+            "'equicalc import nequip FILE'"
         ) from None
     if not isinstance(content, dict) or not {"config", "model_state_dict"} <= set(content):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content)
@@ -195,8 +196,10 @@ def _numpy_globals() -> list[Any]:
     return [*functions, np.ndarray, np.dtype, *kinds]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _first_sentence(error: Exception) -> str:
+    """Torch goes on with advice that does not fit here."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].split('. ')[0]}" if lines else type(error).__name__
 
 
 def _version(path: Path, config: dict[str, Any]) -> tuple[int, ...]:

@@ -197,8 +197,11 @@ def test_variants_that_cannot_be_imported_are_refused(tmp_path, change, named):
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     (tmp_path / "text.pth").write_text("not a checkpoint")
+    (tmp_path / "hello.pth").write_text("hello")  # to pickle, the number of an unknown object
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pth")
     torch.save({"config": Path("x"), "model_state_dict": {}}, tmp_path / "objects.pth")
-    for name in ("text.pth", "other.pth", "objects.pth"):
-        with pytest.raises(ModelFileError, match=f"{name}' (cannot be read|is not)"):
+    for name in ("text.pth", "hello.pth", "other.pth", "objects.pth"):
+        with pytest.raises(ModelFileError, match=f"{name}' (cannot be read|is not)") as caught:
             import_sevennet(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+        assert "\n" not in str(caught.value)
