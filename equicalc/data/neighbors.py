@@ -15,6 +15,13 @@ from equicalc.errors import DataError
 # an astronomic number of images within any cutoff.
 SMALLEST_CELL_FACTOR = 1e-6
 
+# vesin divides space into at most 1e5 boxes as wide as the cutoff or wider, of the shape of the
+# whole; where the whole is much thinner than wide it divides by zero boxes.
+MOST_BOXES = 0.9e5
+
+# With this many times the cutoff the search would find thousands of times as many pairs.
+LONGEST_REACH = 20.0
+
 Array = npt.NDArray[np.float64]
 
 
@@ -110,15 +117,45 @@ def full_list(
     Raises
     ------
     DataError
-        When positions or cell are not finite, or periodic vectors are linearly dependent.
+        When positions or cell are not finite, periodic vectors are linearly dependent, or a few
+        atoms are millions of angstrom away.
     """
     points = check_positions(positions)
     box = complete_cell(cell, pbc)
     periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)).copy()
-    search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    reach = _safe_reach(points, box, periodic, cutoff)
+    search = vesin.NeighborList(cutoff=reach, full_list=True, sorted=True)
     pairs, shifts = search.compute(points, box, periodic, quantities="PS", copy=True)
+    if reach > cutoff:
+        vectors = points[pairs[:, 1]] - points[pairs[:, 0]] + shifts @ box
+        near = np.linalg.norm(vectors, axis=1) < cutoff
+        pairs, shifts = pairs[near], shifts[near]
     edge_index = np.ascontiguousarray(pairs.astype(np.int64).T)
     return edge_index, np.ascontiguousarray(shifts, dtype=np.int32)
+
+
+def _safe_reach(points: Array, box: Array, periodic: npt.NDArray[np.bool_], cutoff: float) -> float:
+    """A cutoff for which vesin's boxes have a width: the given one, or longer in thin structures."""
+    if len(points) == 0:
+        return cutoff
+    inverse = np.linalg.inv(box)
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)
+    widths = np.where(periodic, 1.0, np.ptp(points @ inverse, axis=0)) * heights
+    boxes = np.maximum(widths / cutoff, 1.0)
+    total = float(np.prod(boxes))
+    if total < MOST_BOXES or boxes.min() * (MOST_BOXES / total) ** (1 / 3) > 2.0:
+        return cutoff
+    reach = cutoff
+    while np.prod(np.maximum(widths / reach, 1.0)) > MOST_BOXES:
+        reach *= 1.1
+    if reach > LONGEST_REACH * cutoff:
+        far = int(np.abs(points - np.median(points, axis=0)).max(axis=1).argmax())
+        raise DataError(
+            f"the structure is {widths.max():.3g} angstrom wide and {widths.min():.3g} thin, too "
+            f"wide for a search of neighbours; atom {far} at {points[far].tolist()} is the "
+            "farthest. Take atoms that have left out of the structure: del atoms[[...]]"
+        )
+    return reach
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,12 @@ def test_other_periodicity_or_number_of_atoms_needs_a_new_search(change):
     assert moving.n_searches == 2
 
 
+def test_an_atom_that_has_left_for_ever_is_named():
+    positions = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1e9, 0.0, 0.0]]
+    with pytest.raises(DataError, match=r"wide.*atom 2 at .*del atoms"):
+        full_list(positions, np.zeros((3, 3)), False, 3.0)
+
+
 def test_isolated_atom_has_no_edges():
     index, vectors = NeighborList(5.0).update(np.zeros((1, 3)), np.zeros((3, 3)), False)
     assert index.shape == (2, 0)
