@@ -135,7 +135,7 @@ def full_list(
 
 
 def _safe_reach(points: Array, box: Array, periodic: npt.NDArray[np.bool_], cutoff: float) -> float:
-    """A cutoff for which vesin's boxes have a width: the given one, or longer in thin structures."""
+    """Return the cutoff, or a longer one that leaves thin structures a box of vesin."""
     if len(points) == 0:
         return cutoff
     inverse = np.linalg.inv(box)
