@@ -20,6 +20,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from equicalc.calculator_checks import (
     SELF_CHECK_KSPACE_ACCURACY,
+    check_finite,
     check_parameters,
     check_properties,
     compare_with_stored,
@@ -327,6 +328,8 @@ class EquiCalculator(Calculator):
             )
         forward = self._network.forward(species, atoms)
         results: dict[str, Any] = {"energies": forward.energies.numpy()}
+        for found in (results["energies"], forward.variables.numpy()):
+            check_finite(found, atoms, self._info.name)
 
         charged, gradient = None, None
         if self._info.has_charges:
@@ -347,6 +350,7 @@ class EquiCalculator(Calculator):
                     born[:, axis] -= self._network.variable_forces(by_variables)
                 results["born_effective_charges"] = born
         forces, virial, atom_virials = self._network.forces(gradient, solver.atom_virials)
+        check_finite(forces, atoms, self._info.name)
         results |= {"forces": forces, "charges": np.zeros(len(atoms))}
         if charged is not None:
             virial = virial + charged.coulomb.virial

@@ -6,15 +6,17 @@ from collections.abc import Set
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equicalc.calculator_structure import volume_of
+from equicalc.data.neighbors import full_list
 from equicalc.dispersion import D3
 from equicalc.electrostatics.solver import METHODS
-from equicalc.errors import ConfigError, SelfCheckError
+from equicalc.errors import ConfigError, DataError, SelfCheckError
 from equicalc.response import ChargeModel
 
 # How far this machine may be from the numbers stored in the file, relative to the largest of them
@@ -79,6 +81,43 @@ def compare_with_stored(
                 "torch computes something else here. Get the file again; to run nevertheless: "
                 "EquiCalculator(..., check=False)"
             )
+
+
+# Closer atoms are named where numbers are not finite, angstrom.
+SUSPICIOUS_DISTANCE = 0.5
+
+
+def check_finite(values: npt.NDArray[np.float64], atoms: Atoms, name: str) -> None:
+    """Raise DataError where a model gives numbers that are none.
+
+    Parameters
+    ----------
+    values : array [n, ...]
+        Numbers of each atom.
+    atoms : Atoms
+        Structure that they belong to.
+    name : str
+        Of the model.
+    """
+    if np.isfinite(values).all():
+        return
+    bad = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))[0])
+    pairs, shifts = full_list(atoms.positions, atoms.cell[:], atoms.pbc, SUSPICIOUS_DISTANCE)
+    if pairs.shape[1] == 0:
+        raise DataError(
+            f"model {name!r} gives numbers that are not finite, first at atom {bad} "
+            f"({atoms.symbols[bad]}), where no atoms are too close. The file may be damaged; get "
+            "it again"
+        )
+    i, j = pairs
+    vectors = atoms.positions[j] - atoms.positions[i] + shifts @ atoms.cell[:]
+    distances = np.linalg.norm(vectors, axis=1)
+    k = int(distances.argmin())
+    raise DataError(
+        f"model {name!r} gives numbers that are not finite: atoms {i[k]} ({atoms.symbols[i[k]]}) "
+        f"and {j[k]} ({atoms.symbols[j[k]]}) are {distances[k]:.3g} angstrom apart. If one is "
+        f"there twice: del atoms[{j[k]}]"
+    )
 
 
 def check_properties(

@@ -87,6 +87,16 @@ def test_positions_that_are_not_numbers_are_named(calculator):
         atoms.get_forces()
 
 
+@pytest.mark.parametrize("charged", [True, False])
+def test_atoms_at_the_same_place_are_named(tiny_model, tiny_model_without_charges, charged):
+    atoms = crystal()
+    atoms += Atoms("K", [atoms.positions[2]])
+    atoms.calc = EquiCalculator(tiny_model if charged else tiny_model_without_charges)
+    last = len(atoms) - 1
+    with pytest.raises(DataError, match=rf"atoms 2 .*and {last} \(K\) are .*del atoms\[{last}\]"):
+        atoms.get_forces()
+
+
 def test_empty_structure_is_refused(calculator):
     with pytest.raises(DataError, match="without atoms"):
         calculator.calculate(Atoms())
