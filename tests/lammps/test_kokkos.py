@@ -255,8 +255,9 @@ def test_equilibrated_charges_stay_together(kokkos, model_of):
         ("fixed with widths", OWN),
         ("predicted with widths", OWN),
         ("transferred", OWN),
+        ("equilibrated", OWN),
     ],
-    ids=["fixed, pppm/kk", "fixed", "predicted", "transferred"],
+    ids=["fixed, pppm/kk", "fixed", "predicted", "transferred", "equilibrated"],
 )
 def test_energy_currents_stay_together(kokkos, model_of, name, kspace, ranks):
     """Of `compute heat/flux`, and what each atom has part in them."""
