@@ -68,6 +68,7 @@ bench: setup
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/nve_drift.py
 	$(BIN)/python -m benchmarks.speed.network
+	$(BIN)/python -m benchmarks.speed.files
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.kernels
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.training
 	$(BIN)/python -m benchmarks.speed.peers $(PEERS)

@@ -117,12 +117,13 @@ std::tuple<Tensor, Tensor> edge_geometry(const Tensor &vectors, int64_t l_max) {
 }
 
 std::tuple<Tensor, Tensor> geometry_meta(const Tensor &vectors, int64_t l_max) {
-    return {torch::empty({vectors.size(0)}, vectors.options()),
-            torch::empty({vectors.size(0), (l_max + 1) * (l_max + 1)}, vectors.options())};
+    const c10::SymInt n = vectors.sym_size(0);
+    return {at::empty_symint({n}, vectors.options()),
+            at::empty_symint({n, (l_max + 1) * (l_max + 1)}, vectors.options())};
 }
 
 Tensor geometry_backward_meta(const Tensor &vectors, int64_t, const Tensor &, const Tensor &) {
-    return torch::empty_like(vectors);
+    return at::empty_like(vectors);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ HaloExchange *current_exchange() {
     return current != nullptr ? current->exchange : nullptr;
 }
 
-void require_single_rank(int64_t n_local, int64_t n_total) {
+void require_single_rank(const c10::SymInt &n_local, const c10::SymInt &n_total) {
     TORCH_CHECK(n_local == n_total, "equicalc::exchange: the graph has ", n_total,
                 " atoms but only ", n_local,
                 " of them have features, and no halo exchange is set on this thread. On one rank "
@@ -98,15 +98,17 @@ torch::Tensor exchange_meta(const torch::Tensor &h, int64_t n_total) {
     return torch::empty(with_rows(h, n_total), h.options());
 }
 
-torch::Tensor exchange_autograd(const torch::Tensor &h, int64_t n_total) {
+torch::Tensor exchange_autograd(const torch::Tensor &h, c10::SymInt n_total) {
     if (h.is_meta()) {
-        return exchange_meta(h, n_total);
+        return exchange_meta(h, n_total.guard_int(__FILE__, __LINE__));
     }
-    if (current_exchange() == nullptr) {  // identity, differentiable to any order
-        require_single_rank(h.size(0), n_total);
+    // identity, differentiable to any order; numbers of atoms stay symbols while torch.export
+    // traces
+    if (current_exchange() == nullptr) {
+        require_single_rank(h.sym_size(0), n_total);
         return h;
     }
-    return ExchangeFunction::apply(h, n_total);
+    return ExchangeFunction::apply(h, n_total.guard_int(__FILE__, __LINE__));
 }
 
 }  // namespace
@@ -119,7 +121,7 @@ ExchangeScope::~ExchangeScope() { c10::ThreadLocalDebugInfo::_pop(kKind); }
 
 }  // namespace equicalc
 
-TORCH_LIBRARY(equicalc, library) { library.def("exchange(Tensor h, int n_total) -> Tensor"); }
+TORCH_LIBRARY(equicalc, library) { library.def("exchange(Tensor h, SymInt n_total) -> Tensor"); }
 
 TORCH_LIBRARY_IMPL(equicalc, CPU, library) { library.impl("exchange", equicalc::exchange_forward); }
 

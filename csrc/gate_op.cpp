@@ -89,6 +89,30 @@ Tensor gate_forward(const Tensor &features, at::IntArrayRef scalar_sizes,
     return out;
 }
 
+Tensor gate_backward(const Tensor &grad, const Tensor &features, at::IntArrayRef scalar_sizes,
+                     at::IntArrayRef activations, at::ArrayRef<double> factors,
+                     at::IntArrayRef multiplicities, at::IntArrayRef components) {
+    const auto layout = read_layout(scalar_sizes, activations, factors, multiplicities, components);
+    const Tensor x = features.contiguous(), g = grad.contiguous();
+    Tensor result = torch::empty_like(x);
+    EQUICALC_DISPATCH(x.scalar_type(), "gate_backward", [&] {
+        const auto *in = x.const_data_ptr<scalar_t>();
+        const auto *from = g.const_data_ptr<scalar_t>();
+        auto *to = result.mutable_data_ptr<scalar_t>();
+        if (uses_groups(x)) {
+            run_groups(x, groups::GateBackward<scalar_t>{group_layout(layout), in, from, to},
+                       x.size(0));
+            return;
+        }
+        at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
+            kernels::gate_backward(layout, end - begin, in + begin * layout.width_in,
+                                   from + begin * layout.width_out, to + begin * layout.width_in);
+        });
+    });
+    return result;
+}
+
+// Both ways go through the dispatcher, where tracers of torch.export see one operator.
 struct Gate : torch::autograd::Function<Gate> {
     static Tensor forward(AutogradContext *context, const Tensor &x,
                           const std::vector<int64_t> &scalar_sizes,
@@ -96,7 +120,6 @@ struct Gate : torch::autograd::Function<Gate> {
                           const std::vector<double> &factors,
                           const std::vector<int64_t> &multiplicities,
                           const std::vector<int64_t> &components) {
-        // Through the dispatcher, where tracers of torch.export see one operator.
         static const auto op = c10::Dispatcher::singleton()
                                    .findSchemaOrThrow("equicalc::gate", "")
                                    .typed<decltype(gate_forward)>();
@@ -114,29 +137,16 @@ struct Gate : torch::autograd::Function<Gate> {
         TORCH_CHECK(!at::GradMode::is_enabled(),
                     "equicalc: gate has first derivatives only; set fused = False on the modules "
                     "of equicalc.nn to go through torch expressions");
+        static const auto op = c10::Dispatcher::singleton()
+                                   .findSchemaOrThrow("equicalc::gate_backward", "")
+                                   .typed<decltype(gate_backward)>();
         auto &data = context->saved_data;
-        const auto layout =
-            read_layout(data["scalar_sizes"].toIntVector(), data["activations"].toIntVector(),
-                        data["factors"].toDoubleVector(), data["multiplicities"].toIntVector(),
-                        data["components"].toIntVector());
-        const Tensor x = context->get_saved_variables()[0].contiguous(),
-                     grad = grads[0].contiguous();
-        Tensor result = torch::empty_like(x);
-        EQUICALC_DISPATCH(x.scalar_type(), "gate_backward", [&] {
-            const auto *in = x.const_data_ptr<scalar_t>();
-            const auto *g = grad.const_data_ptr<scalar_t>();
-            auto *to = result.mutable_data_ptr<scalar_t>();
-            if (uses_groups(x)) {
-                run_groups(x, groups::GateBackward<scalar_t>{group_layout(layout), in, g, to},
-                           x.size(0));
-                return;
-            }
-            at::parallel_for(0, x.size(0), kGrain, [&](int64_t begin, int64_t end) {
-                kernels::gate_backward(layout, end - begin, in + begin * layout.width_in,
-                                       g + begin * layout.width_out, to + begin * layout.width_in);
-            });
-        });
-        return {result, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+        variable_list result(6);
+        result[0] =
+            op.call(grads[0], context->get_saved_variables()[0], data["scalar_sizes"].toIntVector(),
+                    data["activations"].toIntVector(), data["factors"].toDoubleVector(),
+                    data["multiplicities"].toIntVector(), data["components"].toIntVector());
+        return result;
     }
 };
 
@@ -149,11 +159,16 @@ Tensor gate(const Tensor &x, at::IntArrayRef scalar_sizes, at::IntArrayRef activ
 
 Tensor gate_meta(const Tensor &x, at::IntArrayRef, at::IntArrayRef, at::ArrayRef<double>,
                  at::IntArrayRef multiplicities, at::IntArrayRef) {
-    int64_t width = x.size(1);
+    int64_t n_gates = 0;
     for (const int64_t mul : multiplicities) {
-        width -= mul;
+        n_gates += mul;
     }
-    return torch::empty({x.size(0), width}, x.options());
+    return at::empty_symint({x.sym_size(0), x.sym_size(1) - n_gates}, x.options());
+}
+
+Tensor gate_backward_meta(const Tensor &, const Tensor &x, at::IntArrayRef, at::IntArrayRef,
+                          at::ArrayRef<double>, at::IntArrayRef, at::IntArrayRef) {
+    return at::empty_like(x);
 }
 
 }  // namespace
@@ -162,6 +177,9 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
     library.def(
         "gate(Tensor x, int[] scalar_sizes, int[] activations, float[] factors, "
         "int[] multiplicities, int[] components) -> Tensor");
+    library.def(
+        "gate_backward(Tensor grad, Tensor x, int[] scalar_sizes, int[] activations, "
+        "float[] factors, int[] multiplicities, int[] components) -> Tensor");
 }
 
 EQUICALC_REGISTER(gate, gate_forward, CPU)
@@ -169,5 +187,8 @@ EQUICALC_REGISTER(gate, gate_forward, CUDA)
 EQUICALC_REGISTER(gate, gate, AutogradCPU)
 EQUICALC_REGISTER(gate, gate, AutogradCUDA)
 EQUICALC_REGISTER(gate, gate_meta, Meta)
+EQUICALC_REGISTER(gate_backward, gate_backward, CPU)
+EQUICALC_REGISTER(gate_backward, gate_backward, CUDA)
+EQUICALC_REGISTER(gate_backward, gate_backward_meta, Meta)
 
 }  // namespace equicalc

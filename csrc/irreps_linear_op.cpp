@@ -1,11 +1,12 @@
 // equicalc::irreps_linear: channel mixing of features with irregular irreps, for evaluation. Blocks
 // are multiplied where they lie in the rows of features: nothing is copied.
+#include "irreps_linear.h"
+
 #include "fused_ops.h"
 #include "matrix_kernels.h"
 
 #include <algorithm>
 #include <optional>
-#include <vector>
 
 namespace equicalc {
 namespace {
@@ -18,10 +19,7 @@ using torch::autograd::variable_list;
 template <typename T>
 constexpr int64_t kAtoms = sizeof(T) == sizeof(float) ? 48 : 24;
 
-// Columns of `pairs`, see equicalc.nn.irreps_linear.
-struct Pair {
-    int64_t in, out, n_components, n_in, n_out, weight;
-};
+}  // namespace
 
 std::vector<Pair> read_pairs(const Tensor &table, bool transposed) {
     std::vector<Pair> pairs;
@@ -45,6 +43,8 @@ Tensor transpose(const Tensor &weight, const Tensor &table) {
     }
     return result;
 }
+
+namespace {
 
 // Columns of a row that may differ from zero: all that is added lies in them.
 struct Columns {
@@ -121,7 +121,8 @@ Tensor mixed_by_products(const Tensor &x, const Tensor &weight, const std::vecto
     return out;
 }
 
-// `row` [width] is added to every row of the result where it is defined.
+}  // namespace
+
 Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs,
              const Tensor &row, int64_t width) {
     if (uses_groups(x)) {
@@ -143,6 +144,8 @@ Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pai
     return out;
 }
 
+namespace {
+
 Tensor irreps_linear_forward(const Tensor &x, const Tensor &weight, const Tensor &,
                              const Tensor &table, int64_t width,
                              const std::optional<Tensor> &bias) {
@@ -159,17 +162,24 @@ Tensor irreps_linear_forward(const Tensor &x, const Tensor &weight, const Tensor
     return mixed(x.contiguous(), weight.contiguous(), read_pairs(table, false), row, width);
 }
 
+Tensor irreps_linear_backward(const Tensor &grad, const Tensor &weight, const Tensor &transposed,
+                              const Tensor &table, int64_t width) {
+    const Tensor matrices =
+        transposed.numel() == weight.numel() ? transposed.contiguous() : transpose(weight, table);
+    return mixed(grad.contiguous(), matrices, read_pairs(table, true), Tensor(), width);
+}
+
+// Both ways go through the dispatcher, where tracers of torch.export see one operator.
 struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight,
                           const Tensor &transposed, const Tensor &table, int64_t width,
                           const std::optional<Tensor> &bias) {
-        // Through the dispatcher, where tracers of torch.export see one operator.
         static const auto op = c10::Dispatcher::singleton()
                                    .findSchemaOrThrow("equicalc::irreps_linear", "")
                                    .typed<decltype(irreps_linear_forward)>();
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({weight, transposed, table});
-        context->saved_data["width"] = x.size(1);
+        context->saved_data["width"] = x.sym_size(1).guard_int(__FILE__, __LINE__);
         return op.call(x, weight, transposed, table, width, bias);
     }
 
@@ -177,17 +187,14 @@ struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
         TORCH_CHECK(!at::GradMode::is_enabled(),
                     "equicalc: irreps_linear has first derivatives only; set fused = False on the "
                     "modules of equicalc.nn to go through torch expressions");
+        static const auto op = c10::Dispatcher::singleton()
+                                   .findSchemaOrThrow("equicalc::irreps_linear_backward", "")
+                                   .typed<decltype(irreps_linear_backward)>();
         const auto saved = context->get_saved_variables();
-        const Tensor transposed = saved[1].numel() == saved[0].numel()
-                                      ? saved[1].contiguous()
-                                      : transpose(saved[0], saved[2]);
-        return {mixed(grads[0].contiguous(), transposed, read_pairs(saved[2], true), Tensor(),
-                      context->saved_data["width"].toInt()),
-                Tensor(),
-                Tensor(),
-                Tensor(),
-                Tensor(),
-                Tensor()};
+        variable_list result(6);
+        result[0] =
+            op.call(grads[0], saved[0], saved[1], saved[2], context->saved_data["width"].toInt());
+        return result;
     }
 };
 
@@ -201,7 +208,12 @@ Tensor irreps_linear(const Tensor &x, const Tensor &weight, const Tensor &transp
 
 Tensor irreps_linear_meta(const Tensor &x, const Tensor &, const Tensor &, const Tensor &,
                           int64_t width, const std::optional<Tensor> &) {
-    return torch::empty({x.size(0), width}, x.options());
+    return at::empty_symint({x.sym_size(0), width}, x.options());
+}
+
+Tensor irreps_linear_backward_meta(const Tensor &grad, const Tensor &, const Tensor &,
+                                   const Tensor &, int64_t width) {
+    return at::empty_symint({grad.sym_size(0), width}, grad.options());
 }
 
 }  // namespace
@@ -210,6 +222,9 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
     library.def(
         "irreps_linear(Tensor x, Tensor weight, Tensor transposed, Tensor pairs, int width, "
         "Tensor? bias=None) -> Tensor");
+    library.def(
+        "irreps_linear_backward(Tensor grad, Tensor weight, Tensor transposed, Tensor pairs, "
+        "int width) -> Tensor");
 }
 
 EQUICALC_REGISTER(irreps_linear, irreps_linear_forward, CPU)
@@ -217,5 +232,8 @@ EQUICALC_REGISTER(irreps_linear, irreps_linear_forward, CUDA)
 EQUICALC_REGISTER(irreps_linear, irreps_linear, AutogradCPU)
 EQUICALC_REGISTER(irreps_linear, irreps_linear, AutogradCUDA)
 EQUICALC_REGISTER(irreps_linear, irreps_linear_meta, Meta)
+EQUICALC_REGISTER(irreps_linear_backward, irreps_linear_backward, CPU)
+EQUICALC_REGISTER(irreps_linear_backward, irreps_linear_backward, CUDA)
+EQUICALC_REGISTER(irreps_linear_backward, irreps_linear_backward_meta, Meta)
 
 }  // namespace equicalc

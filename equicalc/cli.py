@@ -106,7 +106,9 @@ def _export(commands) -> None:  # type: ignore[no-untyped-def]
     parser = _command(
         commands, "export", "training:export", "write the model of a training run to one file"
     )
-    parser.add_argument("directory", metavar="RUN", help="run directory written by train")
+    parser.add_argument(
+        "source", metavar="RUN", help="run directory written by train, or a model to write anew"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -126,7 +128,10 @@ def _import(commands) -> None:  # type: ignore[no-untyped-def]
         "source", metavar="SOURCE", help="a model of that code, or a name such as 7net-0"
     )
     parser.add_argument(
-        "-o", "--output", metavar="MODEL.pt", help="default: SOURCE.pt or SOURCE-MODE.pt, here"
+        "-o",
+        "--output",
+        metavar="MODEL.pt",
+        help="default: SOURCE.pt or SOURCE-MODE.pt, here; .pt2 is compiled (needs g++)",
     )
     parser.add_argument(
         "--elements", nargs="+", metavar="EL", help="keep these elements only; default: all"

@@ -22,7 +22,7 @@ def import_model(options: argparse.Namespace) -> None:
     from equicalc.interop import import_network
 
     output = Path(options.output or default_name(options.source, options.modal))
-    check_writable(output, (".pt",))
+    check_writable(output, (".pt", ".pt2"))
     if unknown := [e for e in options.elements or [] if e not in atomic_numbers]:
         raise ConfigError(f"'{unknown[0]}' in --elements is not a chemical symbol; write Na Cl")
     found = import_network(

@@ -8,6 +8,7 @@ from pathlib import Path
 from equicalc.commands.common import check_writable
 from equicalc.commands.importing import print_deviations
 from equicalc.errors import ConfigError, DataError
+from equicalc.models import resolve, shipped
 
 
 def train(options: argparse.Namespace) -> None:
@@ -25,16 +26,21 @@ def train(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write the model of a run directory to one file that ASE and LAMMPS load."""
+    """Write the model of a run directory, or of another model file, to one file."""
     check_writable(options.output, (".pt", ".pt2"))
-    if not Path(options.directory).is_dir():
+    source = Path(options.source)
+    if not source.is_dir() and not source.is_file() and str(source) not in shipped():
         raise DataError(
-            f"no run directory '{options.directory}'; 'equicalc train CONFIG.yaml' writes one"
+            f"no run directory '{source}'; 'equicalc train CONFIG.yaml' writes one. Model files "
+            f"and shipped models ({', '.join(shipped())}) can be exported too"
         )
-    from equicalc.deploy.deviation import export_checked, some_frames
+    from equicalc.deploy.deviation import common_structures, export_checked, some_frames
     from equicalc.deploy.export import describe_run
+    from equicalc.deploy.reading import describe_model
 
-    network, about = describe_run(options.directory)
-    structures = some_frames(about["training"]["files"])
+    describe = describe_run if source.is_dir() else describe_model
+    network, about = describe(source if source.is_dir() else resolve(source))
+    structures = some_frames(about["training"].get("files", []))
+    structures = structures or common_structures(network.config.elements)
     print_deviations(export_checked(network, options.output, structures, **about))
     print(f"wrote {options.output} ({Path(options.output).stat().st_size / 1e6:.1f} MB)")

@@ -6,8 +6,8 @@ weighted sum by the edge vectors. It calls the operators of csrc for everything 
 that was compiled for this network for the rest.
 
 Beside the programs are the weights (``network.pt``, written by ``torch.save``): from them csrc
-evaluates architectures that it knows, faster than the program and with any version of torch, and
-training starts again.
+evaluates equicalc's own architecture, faster than the program and with any version of torch, and
+training starts again. Tables of radial functions are part of the programs only.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ import torch
 from equicalc.deploy.metadata import METADATA_MEMBER
 from equicalc.errors import ModelFileError
 from equicalc.nn.charged_network import ChargedNetwork
+from equicalc.nn.gated_network import GatedNetwork
+from equicalc.nn.mace_network import MaceNetwork
 from equicalc.nn.network import EquiNetwork
+from equicalc.nn.tabulated import TabulatedNetwork
 
 SUFFIX = ".pt2"
 WEIGHTS_MEMBER = "network.pt"
 PRECISIONS = ("float64", "float32")
+COMPILED = (EquiNetwork, GatedNetwork, MaceNetwork)
 # What packages run on: anything that has AVX2, rather than only the processor that compiled them.
 PORTABLE = {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
 
@@ -90,7 +94,7 @@ def write_package(network: ChargedNetwork, path: Path, metadata: dict[str, Any])
     ModelFileError
         The network cannot be compiled, or there is no compiler.
     """
-    if type(network) is not EquiNetwork:
+    if type(network) not in COMPILED:
         raise ModelFileError(
             f"'{path}': networks of the architecture '{network.architecture}' cannot be compiled "
             f"yet; write a TorchScript model: -o {path.with_suffix('.pt')}"
@@ -101,6 +105,8 @@ def write_package(network: ChargedNetwork, path: Path, metadata: dict[str, Any])
     from equicalc.deploy.traced_ops import make_traceable
 
     network.requires_grad_(False)
+    if isinstance(network, TabulatedNetwork):
+        network.empty_tables()  # the weights behind them are enough
     weights = {
         name: value.clone() if isinstance(value, torch.Tensor) else value
         for name, value in weights_of(network).items()

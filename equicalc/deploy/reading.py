@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
@@ -62,3 +63,26 @@ def read_network(path: str | Path) -> ChargedNetwork:
             "or from another version; write it again with 'equicalc export RUN -o model.pt'"
         ) from None
     return network
+
+
+def describe_model(path: str | Path) -> tuple[ChargedNetwork, dict[str, Any]]:
+    """Return the network of a model file and the arguments of `export_network` about it.
+
+    Raises
+    ------
+    ModelFileError
+        See `read_network`.
+    """
+    network = read_network(path)
+    metadata = read_metadata(path)
+    known = (
+        "name",
+        "level_of_theory",
+        "training",
+        "origin",
+        "training_dtype",
+        "authors",
+        "licence",
+        "citation",
+    )
+    return network, {key: metadata[key] for key in known if key in metadata}

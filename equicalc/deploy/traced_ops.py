@@ -1,7 +1,9 @@
 """The operators of csrc in the form that torch.export traces, and modules that go through them.
 
-Shapes for tracing and gradients are registered here, in Python, because only export needs them;
-what a compiled model calls is all in csrc/compiled_ops.cpp.
+Operators of evaluation alone, which imported networks call, can be traced as they are: both ways go
+through the dispatcher, and csrc registers their shapes. Those that training calls too have second
+derivatives; for them there are operators in csrc/compiled_ops.cpp, whose shapes and gradients are
+registered here, in Python, because only export needs them.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from typing import Any
 import torch
 
 from equicalc.core import load_library
+from equicalc.nn.charged_network import ChargedNetwork
 from equicalc.nn.convolution import (
     EquivariantConvolution,
     ScalarConvolution,
     SpeciesConvolution,
 )
+from equicalc.nn.gate import Gate
+from equicalc.nn.gated_network import SpeciesLinear
 from equicalc.nn.network import EquiNetwork
 from equicalc.nn.product import _Coupling
 from equicalc.nn.radial import RadialBasis
 from equicalc.nn.spherical import edge_geometry
+from equicalc.nn.tabulated import TabulatedNetwork
 
 load_library()  # torch.ops.equicalc
 
@@ -172,20 +178,33 @@ class TracedEquivariantConvolution(EquivariantConvolution):
         )
 
 
-class TracedNetwork(EquiNetwork):
-    """`EquiNetwork` whose layers all see all atoms, without an exchange between them.
+class TracedSpeciesLinear(SpeciesLinear):
+    """`SpeciesLinear` through one operator, which sees by itself which elements there are."""
 
-    Distances, harmonics and repulsion are expressions, from which compilers make one loop over
-    edges.
+    weights: torch.Tensor
+
+    def stack(self) -> None:
+        """Put the weights of all elements into one tensor ``[n_species, n_weights]``."""
+        weights: list[torch.Tensor] = [part.get_parameter("weight") for part in self.linears]
+        self.register_buffer("weights", torch.stack(weights))
+        del self.linears[1:]
+
+    def forward(self, x: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
+        """Return mixed features ``[n, width_out]``."""
+        return torch.ops.equicalc.species_linear(
+            x, species, self.weights, self.linears[0].table, self.width_out
+        )
+
+
+class TracedNetwork(EquiNetwork):
+    """`EquiNetwork` whose distances and harmonics are expressions.
+
+    Compilers make one loop over edges from them.
     """
 
     def geometry(self, edge_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return distances ``[E]`` (angstrom) and harmonics ``[E, M]`` of edges."""
         return edge_geometry(edge_vectors, self.l_max, fused=False)
-
-    def exchanged(self, h: torch.Tensor, n_total: int) -> torch.Tensor:
-        """Return the features as they are."""
-        return h
 
 
 TRACED: dict[type, type] = {
@@ -194,15 +213,27 @@ TRACED: dict[type, type] = {
     _Coupling: TracedCoupling,
     ScalarConvolution: TracedScalarConvolution,
     EquivariantConvolution: TracedEquivariantConvolution,
+    SpeciesLinear: TracedSpeciesLinear,
     EquiNetwork: TracedNetwork,
 }
 
 
-def make_traceable(network: EquiNetwork) -> None:
-    """Let all parts of a network go through operators that can be traced, for good."""
+def make_traceable(network: ChargedNetwork) -> None:
+    """Let all parts of a network go through operators that can be traced, for good.
+
+    Tables of radial functions are filled; the network must be in float64.
+    """
     register()
     network.set_fused(True)
-    network.repulsion.fused = False
+    parts: Any = network
+    # an expression, from which compilers make one loop over edges
+    parts.repulsion.fused = False
+    if isinstance(network, TabulatedNetwork):
+        parts.prepare()
     for part in network.modules():
         if type(part) in TRACED:
             part.__class__ = TRACED[type(part)]
+        if isinstance(part, TracedSpeciesLinear):
+            part.stack()
+        if isinstance(part, Gate) and not part.multiplicities:
+            part.fused = False  # packages cannot hold the empty list that the operator would get

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from equicalc.commands.common import OutputError, replacing
+from equicalc.deploy.metadata import read_metadata
+from equicalc.deploy.reading import read_network
 from equicalc.errors import EquicalcError
 from tests.commands.conftest import equicalc, fails
 
@@ -52,6 +55,15 @@ def test_train_names_an_unknown_key(tmp_path, capsys):
 def test_export_of_a_missing_run_says_what_writes_one(tmp_path, capsys):
     message = fails(capsys, "export", tmp_path / "run", "-o", tmp_path / "model.pt")
     assert "equicalc train" in message
+
+
+def test_models_are_written_anew_from_their_files(tiny_model, tmp_path, capsys):
+    out = tmp_path / "again.pt"
+    assert equicalc("export", tiny_model, "-o", out) == 0
+    assert "float32: energy" in capsys.readouterr().out
+    assert read_metadata(out) == read_metadata(tiny_model)
+    found, expected = (read_network(path).state_dict() for path in (out, tiny_model))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_failed_export_keeps_the_old_model(tmp_path, capsys):
