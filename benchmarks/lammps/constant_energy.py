@@ -1,6 +1,6 @@
 """Drift of the total energy over a nanosecond of KCl at 900 K in LAMMPS.
 
-    python -m benchmarks.lammps.constant_energy        (forty minutes on one core)
+    python -m benchmarks.lammps.constant_energy        (half an hour on one core)
 
 216 atoms of the shipped `kcl` model, float32, `kspace_style equicalc 1e-5`, 2 fs: 10 ps with a
 thermostat, then constant energy. The drift is the slope of a line through the total energy; the rms
