@@ -6,7 +6,7 @@ from ase.build import bulk
 
 from equicalc.deploy import deviation
 from equicalc.deploy.deviation import common_structures, export_checked, some_frames
-from equicalc.errors import ModelFileError, SelfCheckError
+from equicalc.errors import DataError, ModelFileError
 from tests.conftest import tiny_network
 
 
@@ -57,7 +57,7 @@ def test_large_deviation_is_refused_and_the_old_file_kept(tmp_path, monkeypatch)
 def test_nan_is_refused(tmp_path):
     network = tiny_network("none")
     network.energy_scale.fill_(float("nan"))
-    with pytest.raises(SelfCheckError, match="differ by nan"):
+    with pytest.raises(DataError, match="numbers that are not finite, first at atom 0"):
         export_checked(network, tmp_path / "m.pt", [salt()])
 
 
