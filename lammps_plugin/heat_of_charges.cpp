@@ -120,6 +120,7 @@ HeatOfCharges heat_of_equilibrium(const EquilibrationProblem &problem,
         local[i][1] = 0.5 * charges[i] * charges[i];
         result.reservoir.push_back(-level * (charges[i] - mean));
     }
+    result.is_local_of_forces = true;
     result.moved.assign(n, {});
     for (int axis = 0; axis < 3; ++axis) {
         std::vector<double> moments(n);

@@ -46,6 +46,7 @@ namespace equicalc_lammps {
 struct HeatOfCharges {
     // [n_local, K]: factors of the derivatives of the variables, V for charges, in part 1 ...
     torch::Tensor local;
+    bool is_local_of_forces = false;  // whether the forces have the same factors
     // ... and in part 2 for x, y and z, V angstrom.
     std::array<torch::Tensor, 3> distant;
     std::vector<double> reservoir;  // -l (q_i - Q/N) or -l (s w_i - s sum w / N), eV

@@ -141,10 +141,11 @@ torch::Tensor PairEquicalc::equilibrated_charges(Member &member, const torch::Te
     pvector[3] += comm->me == 0 ? found.steps : 0;
     const std::vector<double> &charges = found.charges;
     const bool with_heat = cvflag_atom != 0;
-    const LongRange long_range = coulomb_->solve(charges, eflag, vflag, with_heat);
-    add_long_range(long_range);
+    const LongRange &solved = coulomb_->solve(charges, eflag, vflag, with_heat);
+    add_long_range(solved);
     add_output_of_charges(member, variables, atoms, charges);
     if (with_heat) {
+        const LongRange long_range = solved;  // there are further sums
         find_minimum([&] {
             heat_ = heat_of_equilibrium(
                 problem, charges, long_range,

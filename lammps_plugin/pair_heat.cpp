@@ -90,6 +90,9 @@ void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &g
         moments = centroid_moments(member, positions);
     }
     if (heat_) {
+        add_heat_of_atoms();
+    }
+    if (heat_ && !heat_->is_local_of_forces) {
         // Of the local energies, whose charges have other factors than those of the forces: only
         // sums over all atoms are the same.
         all_gradients =
@@ -98,7 +101,6 @@ void PairEquicalc::add_centroid_virials(Member &member, const equicalc::Graph &g
                     weights_of_own_rows(torch::ones({graph_->n_local()}, torch::kFloat64)),
                     weights_of_own_rows(heat_->local))
                 .cpu();
-        add_heat_of_atoms();
     }
     const auto index = graph.edge_index.accessor<int32_t, 2>();
     const double *vectors = graph.edge_vectors.data_ptr<double>();

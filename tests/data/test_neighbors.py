@@ -59,6 +59,23 @@ def test_pairs_equal_those_of_a_plain_search(kind, pbc, seed):
     assert (np.diff(index[0]) >= 0).all()
 
 
+@pytest.mark.parametrize("pbc", [(True,) * 3, (True, True, False), (False,) * 3])
+def test_pairs_of_a_thin_and_wide_sheet_are_those_of_a_plain_search(pbc):
+    """Which has more boxes as wide as the cutoff than vesin makes."""
+    rng = np.random.default_rng(2)
+    cell, cutoff = np.diag([2000.0, 1500.0, 3.5]), 3.0
+    places = rng.random((20, 3)) @ cell
+    companions = places + rng.normal(scale=1.2, size=places.shape)
+    corners = [[0.1, 0.2, 1.0], [1999.5, 0.2, 1.0], [0.1, 1499.0, 1.0]]
+    positions = np.concatenate([places, companions, corners])
+    index, shifts = full_list(positions, cell, pbc, cutoff)
+    found = {
+        (*map(int, pair), *map(int, image)) for *pair, image in zip(*index, shifts, strict=True)
+    }
+    assert len(found) == index.shape[1] > 20
+    assert found == plain_search(positions, cell, pbc, cutoff)
+
+
 def as_sorted(index, vectors):
     rows = np.column_stack([np.asarray(index).T, np.asarray(vectors)])
     return rows[np.lexsort(rows.T.round(6))]

@@ -68,7 +68,6 @@ def graph(n_atoms, n_edges, seed=0):
 def evaluated(path, species, edges, vectors, n_local, dtype="float64", compiled=False):
     core = load_library()
     evaluator = core.Evaluator(core.Model.load(str(path), dtype=dtype, compiled=compiled))
-    assert evaluator.is_direct != compiled
     found = evaluator.forward(species, edges, vectors, n_local)
     weights = torch.linspace(-1, 1, found.variables.numel(), dtype=torch.float64)
     gradient = evaluator.backward(weights.view_as(found.variables))
@@ -212,6 +211,14 @@ def test_networks_that_cannot_be_compiled_are_refused_with_the_line_to_type(tmp_
     network = Other(network_of("fixed").config)
     with pytest.raises(ModelFileError, match=r"'other' cannot be compiled.*-o .*m\.pt$"):
         write_package(network, tmp_path / "m.pt2", {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
+def test_programs_run_where_they_are_asked_for(models, compiled):
+    core = load_library()
+    model = core.Model.load(str(models("fixed")[1]), compiled=compiled)
+    assert core.Evaluator(model).is_direct != compiled
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from equicalc import EquiCalculator
-from equicalc.core import load_library
 from equicalc.deploy import export_network, read_metadata
 from equicalc.deploy.compiled import read_weights
 from equicalc.deploy.reading import read_network
@@ -17,7 +16,7 @@ from equicalc.nn.architectures import build
 from equicalc.nn.gated_config import GatedNetworkConfig
 from equicalc.nn.mace_config import MaceConfig
 from tests.commands.conftest import equicalc
-from tests.deploy.test_compiled import FLOAT32, FLOAT64, crystal, graph
+from tests.deploy.test_compiled import FLOAT32, FLOAT64, crystal, evaluated, graph
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 ZBL = {
@@ -128,15 +127,6 @@ def models(tmp_path_factory):
         return written[kind]
 
     return files
-
-
-def evaluated(path, species, edges, vectors, n_local, dtype="float64"):
-    core = load_library()
-    evaluator = core.Evaluator(core.Model.load(str(path), dtype=dtype))
-    found = evaluator.forward(species, edges, vectors, n_local)
-    weights = torch.linspace(-1, 1, found.variables.numel(), dtype=torch.float64)
-    gradient = evaluator.backward(weights.view_as(found.variables))
-    return found.energies, found.variables, gradient
 
 
 def assert_close(found, expected, tolerance):

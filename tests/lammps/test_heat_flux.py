@@ -111,6 +111,23 @@ def frames(bench):
     return rows[:, :, 1:4], rows[:, :, 4] + rows[:, :, 5], rows[:, :, 6:]
 
 
+def body_with(quantities):
+    """A run that dumps quantities of `compute equicalc/atom` beside positions and energies."""
+    return f"""{RUN}
+compute a all equicalc/atom {quantities}
+dump 1 all custom 1 out.dump id x y z c_ke c_pe c_a[*]
+dump_modify 1 sort id format float %.17g
+run 12
+"""
+
+
+def run_of_cluster(bench, text):
+    """Heat flux, positions, energies, and each of the quantities [frame, atom]."""
+    found = flux(bench.run(text, bench.cluster(), ranks=2).thermo[-1])[:, :3]
+    positions, energies, columns = frames(bench)
+    return found, positions, energies, np.moveaxis(columns, 2, 0)
+
+
 def assert_is_current(found, expected):
     scale = np.abs(expected).max()
     assert scale > 10.0  # eV angstrom / ps
@@ -145,16 +162,18 @@ def test_heat_flux_of_responding_charges_is_the_current_beside_their_shift(
     left out: with c_i the charges that are not formal ones or flows,
     J = d/dt sum r_i E_i - l d/dt sum r_i (c_i - <c>) - ds/dt sum r_i w_i (phi_i - l).
     """
-    body = f"""{RUN}
-compute a all equicalc/atom raw_charge weight charge potential
-dump 1 all custom 1 out.dump id x y z c_ke c_pe c_a[*]
-dump_modify 1 sort id format float %.17g
-run 12
-"""
-    text = deck(bench, model, name, body, "f f f", f"charge {charge}")
-    found = flux(bench.run(text, bench.cluster(), ranks=2).thermo[-1])[:, :3]
-    positions, energies, columns = frames(bench)
-    raw, weights, charges, potentials = np.moveaxis(columns, 2, 0)
+    found, positions, energies, columns = run_of_cluster(
+        bench,
+        deck(
+            bench,
+            model,
+            name,
+            body_with("raw_charge weight charge potential"),
+            "f f f",
+            f"charge {charge}",
+        ),
+    )
+    raw, weights, charges, potentials = columns
     shift = (charge - raw.sum(axis=1)) / weights.sum(axis=1)
     level = (weights * potentials).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
     shifted = charges - raw if "transferred" in name else charges
@@ -176,16 +195,18 @@ def test_heat_flux_of_equilibrated_charges_is_the_energy_current_beside_that_of_
     """With l = chi_i + eta_i q_i + phi_i, the same for all atoms,
     J = d/dt sum r_i E_i - l d/dt sum r_i (q_i - Q/N).
     """
-    body = f"""{RUN}
-compute a all equicalc/atom electronegativity hardness charge potential
-dump 1 all custom 1 out.dump id x y z c_ke c_pe c_a[*]
-dump_modify 1 sort id format float %.17g
-run 12
-"""
-    text = deck(bench, model, name, body, "f f f", f"charge {charge}")
-    found = flux(bench.run(text, bench.cluster(), ranks=2).thermo[-1])[:, :3]
-    positions, energies, columns = frames(bench)
-    chi, eta, charges, potentials = np.moveaxis(columns, 2, 0)
+    found, positions, energies, columns = run_of_cluster(
+        bench,
+        deck(
+            bench,
+            model,
+            name,
+            body_with("electronegativity hardness charge potential"),
+            "f f f",
+            f"charge {charge}",
+        ),
+    )
+    chi, eta, charges, potentials = columns
     levels = chi + eta * charges + potentials
     assert np.abs(levels - levels[:, :1]).max() < 1e-8
     moved = rate(moment(positions, charges - charge / charges.shape[1]))
