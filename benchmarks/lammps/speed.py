@@ -12,8 +12,8 @@ energy in `lmp`:
   same graph in the C++ core.
 
 Times are LAMMPS' own, of a run after a first one that is not counted. What is compared - numbers of
-ranks, pair style and bare network - runs in turn, three times; ratios are those of one turn, and
-given as their median and range. Each measurement is kept in
+ranks, pair style and bare network - runs in turn, nine times; times are medians, ratios those of
+one turn, given as their median and quartiles. Each measurement is kept in
 benchmarks/results/lammps/speed.json as soon as it is made; what is there already is not repeated,
 and `--seconds` ends a call early, so that long tables can be made in parts. Writes speed.md and
 speed.png beside it. `--tables strong --again` measures the cases of a table once more.
@@ -46,8 +46,8 @@ OUTPUT = Path(__file__).resolve().parent.parent / "output" / "lammps_speed"
 ELEMENTS = ["Na", "Cl"]
 LATTICE_CONSTANT = 5.64
 NO_CHARGES, SOLVERS = "no charges", ("equicalc", "pppm")
-SECONDS = 6.0  # that a measurement should last
-ROUNDS = 3  # of what is compared
+SECONDS = 3.0  # that a measurement should last
+ROUNDS = 9  # of every measurement, in turn with what it is compared with
 
 DECK = """units metal
 atom_style charge
@@ -200,12 +200,11 @@ def measured(group: list[Case]) -> list[dict]:
     """Measure cases in turn: for each the round of median time, and the times of all rounds."""
     if group[0].table == "bare":
         return [bare(case) for case in group]
-    turns = ROUNDS if len(group) > 1 else 1
-    rounds = [[in_lammps(case) for case in group] for _ in range(turns)]
+    rounds = [[in_lammps(case) for case in group] for _ in range(ROUNDS)]
     found = []
     for results in zip(*rounds, strict=True):
         times = [result["us_per_atom"] for result in results]
-        median = sorted(results, key=lambda result: result["us_per_atom"])[turns // 2]
+        median = sorted(results, key=lambda result: result["us_per_atom"])[ROUNDS // 2]
         found.append({**median, "rounds": times})
     return found
 
@@ -220,9 +219,9 @@ def groups(wanted: list[Case]) -> Iterator[list[Case]]:
 
 
 def ratio(above: list[float], below: list[float]) -> str:
-    """Median and range of the ratios of rounds."""
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
-    return f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    """Median and quartiles of the ratios of rounds."""
+    low, middle, high = np.quantile(np.divide(above, below), [0.25, 0.5, 0.75])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def solver_of(entry: dict) -> str:

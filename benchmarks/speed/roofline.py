@@ -1,6 +1,6 @@
 """What the arithmetic of equicalc's own networks takes at the peak of a core: the floor of speed.
 
-Counted are the multiply-adds of direct evaluation (csrc/direct_*.h), forward and backward, for two
+Counted are the multiply-adds of direct evaluation (csrc/direct), forward and backward, for two
 layers and eight radial functions; what it takes to make edges, harmonics and radial functions and
 to move numbers is not.
 """
