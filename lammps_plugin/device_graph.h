@@ -8,7 +8,7 @@
 #pragma once
 
 #include "contacts.h"
-#include "device_steps.h"
+#include "model/device_steps.h"
 #include "equicalc.h"
 #include "units.h"
 

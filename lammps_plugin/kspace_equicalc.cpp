@@ -5,7 +5,7 @@
 #include "pair_equicalc.h"
 #include "words.h"
 
-#include "waves.h"
+#include "coulomb/waves.h"
 
 #include "atom.h"
 #include "comm.h"

@@ -24,8 +24,8 @@
 #include "mesh_ranks.h"
 #include "units.h"
 
-#include "mesh_choice.h"
-#include "mesh_solver.h"
+#include "coulomb/mesh_choice.h"
+#include "coulomb/mesh_solver.h"
 
 #include "kspace.h"
 

@@ -3,7 +3,7 @@
 
 #include "gathered_charges.h"
 
-#include "mesh_solver.h"
+#include "coulomb/mesh_solver.h"
 
 #include <functional>
 #include <vector>

@@ -33,7 +33,7 @@
 #pragma once
 
 #include "atom_outputs.h"
-#include "device_steps.h"
+#include "model/device_steps.h"
 #include "equicalc.h"
 #include "heat_of_charges.h"
 #include "style_options.h"

@@ -27,16 +27,23 @@ def setup():
     return globals_of_setup()
 
 
+def place(rule: str) -> str:
+    """Directory and name of the source of a rule, for example ``coulomb/ewald``."""
+    source = Path(rule.split()[3])
+    return f"{source.parent.name}/{source.stem}"
+
+
 def test_only_files_that_include_torch_wait_for_its_precompiled_header(setup):
     if not setup["can_precompile"]():
         pytest.skip("c++ is not GCC")
     script = setup["ninja_script"](setup["extensions"]())
-    rules = {line.split()[3]: line for line in script.splitlines() if ": compile " in line}
-    waiting = {Path(source).name for source, rule in rules.items() if "precompiled.h.gch" in rule}
-    # itself, through one header of ours, through two, in another directory
-    assert {"graph.cpp", "gate_op.cpp", "direct_update.cpp", "pair_init.cpp"} <= waiting
-    for kernels in ("direct_kernels_avx2.cpp", "tensor_forward.cpp", "mesh.cpp", "units.cpp"):
-        assert kernels in {Path(source).name for source in rules} - waiting
+    rules = {place(line): line for line in script.splitlines() if ": compile " in line}
+    waiting = {source for source, rule in rules.items() if "precompiled.h.gch" in rule}
+    # through one header of ours, through two, through those of another directory
+    expected = {"model/graph", "operators/gate_op", "direct/update", "lammps_plugin/pair_init"}
+    assert expected <= waiting
+    vectors = {"direct/kernels_avx2", "operators/tensor_forward"}
+    assert vectors | {"coulomb/mesh", "lammps_plugin/units"} <= set(rules) - waiting
 
 
 def test_a_build_with_checks_leaves_the_other_alone(setup, monkeypatch):
@@ -49,18 +56,19 @@ def test_a_build_with_checks_leaves_the_other_alone(setup, monkeypatch):
     lines = script.splitlines()
     assert "-fsanitize=address,undefined" in next(x for x in lines if x.startswith("flags = "))
     # every file is checked; only for loops over vectors one check is left out
-    options = {Path(a.split()[3]).name: b for a, b in pairwise(lines) if ": compile " in a}
+    options = {place(a): b for a, b in pairwise(lines) if ": compile " in a}
     assert not [name for name, extra in options.items() if "-fno-sanitize=" in extra]
     fewer = {name for name, extra in options.items() if WITHOUT_SCOPE in extra}
-    assert {"tensor_backward.cpp", "direct_kernels_avx512.cpp", "radial_kernels.cpp"} <= fewer
-    every = set(options) - fewer
-    assert {"graph.cpp", "ewald.cpp", "tensor_op.cpp", "direct_backward.cpp"} <= every
+    kernels = {"operators/tensor_backward", "operators/radial_kernels", "direct/kernels_avx512"}
+    assert kernels <= fewer
+    every = {"model/graph", "coulomb/ewald", "operators/tensor_op", "direct/backward"}
+    assert every <= set(options) - fewer
 
 
 FAULTY = """
 #define EQUICALC_ISA here
 #define EQUICALC_LANE_BYTES 16
-#include "lanes.h"
+#include "vectors/lanes.h"
 #include <cstdlib>
 #include <vector>
 using Four = equicalc::direct::here::Pack<float, 4>;

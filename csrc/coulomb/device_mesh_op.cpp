@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "cuda/mesh.h"
-#include "device_mesh.h"
-#include "fused_ops.h"
-#include "mesh.h"
+#include "coulomb/device_mesh.h"
+#include "operators/fused_ops.h"
+#include "coulomb/mesh.h"
 
 namespace equicalc {
 namespace {

@@ -1,4 +1,4 @@
-#include "ewald.h"
+#include "coulomb/ewald.h"
 
 #include <algorithm>
 #include <array>
@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "ewald_phases.h"
-#include "waves.h"
+#include "coulomb/ewald_phases.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 namespace {

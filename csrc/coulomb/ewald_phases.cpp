@@ -1,4 +1,4 @@
-#include "ewald_phases.h"
+#include "coulomb/ewald_phases.h"
 
 #include <algorithm>
 #include <array>

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "waves.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 

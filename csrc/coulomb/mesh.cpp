@@ -1,4 +1,4 @@
-#include "mesh.h"
+#include "coulomb/mesh.h"
 
 #include <omp.h>
 

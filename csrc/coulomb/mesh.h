@@ -24,10 +24,10 @@
 #include <cstddef>
 #include <vector>
 
-#include "ewald.h"
-#include "mesh_filter.h"
-#include "mesh_splines.h"
-#include "waves.h"
+#include "coulomb/ewald.h"
+#include "coulomb/mesh_filter.h"
+#include "coulomb/mesh_splines.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 

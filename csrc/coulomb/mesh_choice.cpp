@@ -1,4 +1,4 @@
-#include "mesh_choice.h"
+#include "coulomb/mesh_choice.h"
 
 #include <algorithm>
 #include <cmath>

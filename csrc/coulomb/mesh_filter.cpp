@@ -1,4 +1,4 @@
-#include "mesh_filter.h"
+#include "coulomb/mesh_filter.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "waves.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 namespace {

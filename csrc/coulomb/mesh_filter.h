@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "ewald.h"
-#include "waves.h"
+#include "coulomb/ewald.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 

@@ -1,15 +1,15 @@
-#include "mesh_solver.h"
+#include "coulomb/mesh_solver.h"
 
 #include <algorithm>
 #include <cmath>
 #include <complex>
 #include <cstdint>
 
-#include "device_mesh.h"
-#include "mesh.h"
-#include "mesh_filter.h"
-#include "mesh_transforms.h"
-#include "waves.h"
+#include "coulomb/device_mesh.h"
+#include "coulomb/mesh.h"
+#include "coulomb/mesh_filter.h"
+#include "coulomb/mesh_transforms.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 namespace {

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "ewald.h"
+#include "coulomb/ewald.h"
 
 namespace equicalc {
 

@@ -1,11 +1,11 @@
-#include "mesh_splines.h"
+#include "coulomb/mesh_splines.h"
 
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <string>
 
-#include "mesh_filter.h"
+#include "coulomb/mesh_filter.h"
 
 namespace equicalc {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "waves.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 

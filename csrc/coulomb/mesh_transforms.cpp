@@ -1,4 +1,4 @@
-#include "mesh_transforms.h"
+#include "coulomb/mesh_transforms.h"
 
 namespace equicalc {
 namespace {

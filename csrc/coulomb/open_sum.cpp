@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "ewald.h"
-#include "waves.h"
+#include "coulomb/ewald.h"
+#include "coulomb/waves.h"
 
 namespace equicalc {
 

@@ -1,4 +1,4 @@
-#include "waves.h"
+#include "coulomb/waves.h"
 
 #include <algorithm>
 #include <cmath>

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "ewald.h"
+#include "coulomb/ewald.h"
 
 namespace equicalc {
 

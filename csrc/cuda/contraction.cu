@@ -1,6 +1,6 @@
-#include "contraction.h"
+#include "cuda/contraction.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

@@ -2,8 +2,8 @@
 // contraction_kernels.h.
 #pragma once
 
-#include "../contraction_kernels.h"
-#include "lanes.h"
+#include "operators/contraction_kernels.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

@@ -1,6 +1,6 @@
-#include "convolution.h"
+#include "cuda/convolution.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

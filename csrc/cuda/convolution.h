@@ -2,9 +2,9 @@
 // convolution_kernels.h.
 #pragma once
 
-#include "../convolution_kernels.h"
-#include "lanes.h"
-#include "shapes.h"
+#include "operators/convolution_kernels.h"
+#include "cuda/lanes.h"
+#include "cuda/shapes.h"
 
 namespace equicalc::groups {
 

@@ -1,6 +1,6 @@
-#include "coupling.h"
+#include "cuda/coupling.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

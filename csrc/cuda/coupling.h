@@ -1,9 +1,9 @@
 // equicalc::couple for groups of lanes; what it computes is in coupling_kernels.h.
 #pragma once
 
-#include "../convolution_kernels.h"
-#include "../coupling_kernels.h"
-#include "lanes.h"
+#include "operators/convolution_kernels.h"
+#include "operators/coupling_kernels.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

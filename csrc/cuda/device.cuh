@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "lanes.h"
-#include "launch.h"
+#include "cuda/lanes.h"
+#include "cuda/launch.h"
 
 namespace equicalc::groups {
 

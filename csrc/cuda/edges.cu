@@ -1,6 +1,6 @@
-#include "edges.h"
+#include "cuda/edges.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

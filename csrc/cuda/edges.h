@@ -1,8 +1,8 @@
 // Vectors of edges from positions, and forces from their gradients, in float64.
 #pragma once
 
-#include "convolution.h"
-#include "lanes.h"
+#include "cuda/convolution.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

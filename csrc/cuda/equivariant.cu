@@ -1,6 +1,6 @@
-#include "equivariant.h"
+#include "cuda/equivariant.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

@@ -2,10 +2,10 @@
 // equivariant_kernels.h. D of an edge is made by all lanes together, in the memory of the group.
 #pragma once
 
-#include "../equivariant_kernels.h"
-#include "convolution.h"
-#include "lanes.h"
-#include "shapes.h"
+#include "operators/equivariant_kernels.h"
+#include "cuda/convolution.h"
+#include "cuda/lanes.h"
+#include "cuda/shapes.h"
 
 namespace equicalc::groups {
 

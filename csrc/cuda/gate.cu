@@ -1,6 +1,6 @@
-#include "gate.h"
+#include "cuda/gate.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

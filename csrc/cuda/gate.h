@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "../gate_kernels.h"
-#include "lanes.h"
+#include "operators/gate_kernels.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

@@ -1,6 +1,6 @@
-#include "geometry.h"
+#include "cuda/geometry.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

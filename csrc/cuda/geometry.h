@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "../dual_numbers.h"
-#include "lanes.h"
+#include "operators/dual_numbers.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

@@ -1,6 +1,6 @@
-#include "graph.h"
+#include "cuda/graph.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

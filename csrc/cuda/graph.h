@@ -1,7 +1,7 @@
 // Edges of receivers and of senders as rows, for groups of lanes.
 #pragma once
 
-#include "lanes.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

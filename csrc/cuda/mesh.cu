@@ -1,6 +1,6 @@
-#include "mesh.h"
+#include "cuda/mesh.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

@@ -1,6 +1,6 @@
-#include "moments.h"
+#include "cuda/moments.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

@@ -1,10 +1,10 @@
 // equicalc::radial_moments for groups of lanes; what it computes is in moment_kernels.h.
 #pragma once
 
-#include "../moment_kernels.h"
-#include "convolution.h"
-#include "lanes.h"
-#include "shapes.h"
+#include "operators/moment_kernels.h"
+#include "cuda/convolution.h"
+#include "cuda/lanes.h"
+#include "cuda/shapes.h"
 
 namespace equicalc::groups {
 

@@ -1,6 +1,6 @@
-#include "pairs.h"
+#include "cuda/pairs.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

@@ -2,8 +2,8 @@
 // the order of receivers and with the rows of receivers and senders, and room for more.
 #pragma once
 
-#include "edges.h"
-#include "lanes.h"
+#include "cuda/edges.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

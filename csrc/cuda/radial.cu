@@ -1,6 +1,6 @@
-#include "radial.h"
+#include "cuda/radial.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

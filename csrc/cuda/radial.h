@@ -3,9 +3,9 @@
 
 #include <cmath>
 
-#include "../radial_kernels.h"
-#include "lanes.h"
-#include "shapes.h"
+#include "operators/radial_kernels.h"
+#include "cuda/lanes.h"
+#include "cuda/shapes.h"
 
 namespace equicalc::groups {
 

@@ -1,5 +1,5 @@
 // Recordings as CUDA graphs.
-#include "../recording.h"
+#include "model/recording.h"
 
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAFunctions.h>

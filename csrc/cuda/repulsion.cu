@@ -1,6 +1,6 @@
-#include "repulsion.h"
+#include "cuda/repulsion.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

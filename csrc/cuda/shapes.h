@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "lanes.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "lanes.h"
+#include "cuda/lanes.h"
 
 namespace equicalc::groups {
 

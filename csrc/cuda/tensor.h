@@ -3,12 +3,12 @@
 // together, in the memory of the group.
 #pragma once
 
-#include "../tensor_kernels.h"
-#include "../tensor_terms.h"
-#include "convolution.h"
-#include "equivariant.h"
-#include "lanes.h"
-#include "spline.h"
+#include "operators/tensor_kernels.h"
+#include "operators/tensor_terms.h"
+#include "cuda/convolution.h"
+#include "cuda/equivariant.h"
+#include "cuda/lanes.h"
+#include "cuda/spline.h"
 
 namespace equicalc::groups {
 

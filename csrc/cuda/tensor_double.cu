@@ -1,6 +1,6 @@
-#include "tensor.h"
+#include "cuda/tensor.h"
 
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 namespace equicalc::groups {
 namespace {

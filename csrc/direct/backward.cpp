@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "direct_network_of.h"
+#include "direct/network_of.h"
 
 namespace equicalc::direct {
 

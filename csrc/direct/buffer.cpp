@@ -1,4 +1,4 @@
-#include "direct_buffer.h"
+#include "direct/buffer.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>

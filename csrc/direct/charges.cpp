@@ -1,9 +1,9 @@
-#include "direct_charges.h"
+#include "direct/charges.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "direct_packing.h"
+#include "direct/packing.h"
 
 namespace equicalc::direct {
 

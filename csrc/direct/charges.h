@@ -5,7 +5,7 @@
 #include <array>
 #include <vector>
 
-#include "direct_parts.h"
+#include "direct/parts.h"
 
 namespace equicalc::direct {
 

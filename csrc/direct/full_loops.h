@@ -2,7 +2,7 @@
 // the files that compile the kernels, one for each kind of processor.
 #pragma once
 
-#include "direct_radial_weights.h"
+#include "direct/radial_weights.h"
 
 namespace equicalc::direct::EQUICALC_ISA {
 

@@ -1,4 +1,4 @@
-#include "direct_graph.h"
+#include "direct/graph.h"
 
 #include <ATen/Parallel.h>
 

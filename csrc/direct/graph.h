@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "direct_packing.h"
+#include "direct/packing.h"
 #include "equicalc.h"
 
 namespace equicalc::direct {

@@ -2,12 +2,12 @@
 // processor.
 #pragma once
 
-#include "direct_edge_loops.h"
-#include "direct_fixed_loops.h"
-#include "direct_full_loops.h"
-#include "direct_node_loops.h"
-#include "direct_scalar_loops.h"
-#include "direct_transfer_loops.h"
+#include "direct/edge_loops.h"
+#include "direct/fixed_loops.h"
+#include "direct/full_loops.h"
+#include "direct/node_loops.h"
+#include "direct/scalar_loops.h"
+#include "direct/transfer_loops.h"
 
 namespace equicalc::direct::EQUICALC_ISA {
 

@@ -1,4 +1,4 @@
-// Kernels of direct evaluation (direct_network.h): plain loops over tiles of atoms for one thread,
+// Kernels of direct evaluation (direct/network.h): plain loops over tiles of atoms for one thread,
 // compiled once for each kind of processor and chosen at run time.
 //
 // Channels are padded with zeros to blocks of 64 bytes and radial functions to eights, so that no
@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "direct_fixed_couplings.h"
+#include "direct/fixed_couplings.h"
 
 namespace equicalc::direct {
 

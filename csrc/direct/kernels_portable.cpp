@@ -1,10 +1,10 @@
 // Kernels for any processor, and the choice between them and those of the other two files.
-#include "direct_kernels.h"
-#include "instructions.h"
+#include "direct/kernels.h"
+#include "vectors/instructions.h"
 
 #define EQUICALC_ISA portable
 #define EQUICALC_LANE_BYTES 16
-#include "direct_kernel_table.h"
+#include "direct/kernel_table.h"
 
 namespace equicalc::direct {
 namespace {

@@ -1,4 +1,4 @@
-#include "direct_layers.h"
+#include "direct/layers.h"
 
 #include <algorithm>
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "direct_graph.h"
-#include "direct_packing.h"
+#include "direct/graph.h"
+#include "direct/packing.h"
 
 namespace equicalc::direct {
 

@@ -1,4 +1,4 @@
-#include "direct_message_passing.h"
+#include "direct/message_passing.h"
 
 #include <algorithm>
 

@@ -3,8 +3,8 @@
 // threads. Nothing is kept between forward and backward but what callers hand in.
 #pragma once
 
-#include "direct_graph.h"
-#include "direct_update.h"
+#include "direct/graph.h"
+#include "direct/update.h"
 
 namespace equicalc::direct {
 

@@ -1,9 +1,9 @@
-#include "direct_network.h"
+#include "direct/network.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "direct_network_of.h"
+#include "direct/network_of.h"
 
 namespace equicalc::direct {
 

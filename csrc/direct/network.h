@@ -7,7 +7,7 @@
 
 #include <memory>
 
-#include "direct_parts.h"
+#include "direct/parts.h"
 #include "equicalc.h"
 
 namespace equicalc::direct {

@@ -1,5 +1,5 @@
-// Direct evaluation in one precision: declared here, defined in direct_network.cpp (forward) and
-// direct_backward.cpp.
+// Direct evaluation in one precision: declared here, defined in direct/network.cpp (forward) and
+// direct/backward.cpp.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <atomic>
 
-#include "direct_charges.h"
-#include "direct_message_passing.h"
-#include "direct_network.h"
-#include "direct_transfer.h"
+#include "direct/charges.h"
+#include "direct/message_passing.h"
+#include "direct/network.h"
+#include "direct/transfer.h"
 
 namespace equicalc::direct {
 

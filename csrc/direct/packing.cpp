@@ -1,4 +1,4 @@
-#include "direct_packing.h"
+#include "direct/packing.h"
 
 #include <cmath>
 #include <map>

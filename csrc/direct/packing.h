@@ -5,9 +5,9 @@
 
 #include <vector>
 
-#include "direct_buffer.h"
-#include "direct_kernels.h"
-#include "direct_parts.h"
+#include "direct/buffer.h"
+#include "direct/kernels.h"
+#include "direct/parts.h"
 
 namespace equicalc::direct {
 

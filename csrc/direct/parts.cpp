@@ -1,4 +1,4 @@
-#include "direct_parts.h"
+#include "direct/parts.h"
 
 #include <torch/csrc/jit/api/module.h>
 

@@ -2,7 +2,7 @@
 // kernels, one for each kind of processor.
 #pragma once
 
-#include "direct_node_loops.h"
+#include "direct/node_loops.h"
 
 namespace equicalc::direct::EQUICALC_ISA {
 

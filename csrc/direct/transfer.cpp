@@ -1,4 +1,4 @@
-#include "direct_transfer.h"
+#include "direct/transfer.h"
 
 #include <algorithm>
 

@@ -2,8 +2,8 @@
 // far as potentials of the two atoms differ and their vectors point along the edge.
 #pragma once
 
-#include "direct_graph.h"
-#include "direct_layers.h"
+#include "direct/graph.h"
+#include "direct/layers.h"
 
 namespace equicalc::direct {
 

@@ -2,8 +2,8 @@
 // of processor.
 #pragma once
 
-#include "direct_kernels.h"
-#include "lanes.h"
+#include "direct/kernels.h"
+#include "vectors/lanes.h"
 
 namespace equicalc::direct::EQUICALC_ISA {
 

@@ -1,4 +1,4 @@
-#include "direct_update.h"
+#include "direct/update.h"
 
 #include <algorithm>
 

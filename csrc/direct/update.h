@@ -3,7 +3,7 @@
 // matrix: what the next layer sends is made where its features are made.
 #pragma once
 
-#include "direct_layers.h"
+#include "direct/layers.h"
 
 namespace equicalc::direct {
 

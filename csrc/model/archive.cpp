@@ -1,4 +1,4 @@
-#include "archive.h"
+#include "model/archive.h"
 
 #include <caffe2/serialize/inline_container.h>
 

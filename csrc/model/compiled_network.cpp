@@ -1,4 +1,4 @@
-#include "compiled_network.h"
+#include "model/compiled_network.h"
 
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 

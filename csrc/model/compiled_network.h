@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "direct_network.h"
+#include "direct/network.h"
 
 namespace torch::inductor {
 class AOTIModelPackageLoader;

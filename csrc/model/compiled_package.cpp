@@ -1,6 +1,6 @@
 // Strict loading of model.pt2: a package of programs that torch.export and AOTInductor compiled for
 // one version of torch and one kind of processor.
-#include "compiled_network.h"
+#include "model/compiled_network.h"
 
 #include <ATen/Version.h>
 #include <caffe2/serialize/inline_container.h>
@@ -13,8 +13,8 @@
 #include <sstream>
 #include <unordered_map>
 
-#include "archive.h"
-#include "network.h"
+#include "model/archive.h"
+#include "model/network.h"
 
 namespace equicalc::compiled {
 namespace {

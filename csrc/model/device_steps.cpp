@@ -1,12 +1,12 @@
-#include "device_steps.h"
+#include "model/device_steps.h"
 
 #include <tuple>
 #include <utility>
 
 #include "cuda/launch.h"
-#include "fused_ops.h"
-#include "network.h"
-#include "recorded_steps.h"
+#include "operators/fused_ops.h"
+#include "model/network.h"
+#include "model/recorded_steps.h"
 
 namespace equicalc {
 namespace {

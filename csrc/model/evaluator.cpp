@@ -1,5 +1,5 @@
 // Forward and backward of the network on one neighbour graph.
-#include "network.h"
+#include "model/network.h"
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -7,7 +7,7 @@
 
 #include <tuple>
 
-#include "compiled_network.h"
+#include "model/compiled_network.h"
 
 namespace equicalc {
 namespace {

@@ -1,6 +1,6 @@
 // Strict loading of model.pt: whatever is wrong with the file is named, with what to do about it.
-#include "direct_kernels.h"
-#include "network.h"
+#include "direct/kernels.h"
+#include "model/network.h"
 
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/version.h>
@@ -8,11 +8,11 @@
 #include <charconv>
 #include <cmath>
 
-#include "archive.h"
-#include "compiled_network.h"
+#include "model/archive.h"
+#include "model/compiled_network.h"
 #include "cuda/launch.h"
-#include "instructions.h"
-#include "scripted_devices.h"
+#include "vectors/instructions.h"
+#include "model/scripted_devices.h"
 
 namespace equicalc {
 namespace {

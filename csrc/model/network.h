@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "direct_parts.h"
+#include "direct/parts.h"
 #include "equicalc.h"
 
 namespace torch::inductor {

@@ -1,4 +1,4 @@
-#include "recorded_steps.h"
+#include "model/recorded_steps.h"
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -10,8 +10,8 @@
 
 #include "cuda/edges.h"
 #include "cuda/pairs.h"
-#include "fused_ops.h"
-#include "network.h"
+#include "operators/fused_ops.h"
+#include "model/network.h"
 
 namespace equicalc {
 namespace {

@@ -9,8 +9,8 @@
 #include <optional>
 #include <utility>
 
-#include "device_steps.h"
-#include "recording.h"
+#include "model/device_steps.h"
+#include "model/recording.h"
 
 namespace equicalc {
 

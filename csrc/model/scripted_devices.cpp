@@ -1,4 +1,4 @@
-#include "scripted_devices.h"
+#include "model/scripted_devices.h"
 
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/types.h>

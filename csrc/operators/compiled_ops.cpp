@@ -2,7 +2,7 @@
 // trace. Gradients by what depends on edge vectors are operators of their own, and numbers of atoms
 // are the lengths of `atoms`, a tensor with a row for each. Shapes for tracing and the rule that
 // joins both are in equicalc/deploy/traced_ops.py.
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>

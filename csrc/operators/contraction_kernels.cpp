@@ -1,6 +1,6 @@
-#include "contraction_kernels.h"
+#include "operators/contraction_kernels.h"
 
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc::kernels {
 namespace {

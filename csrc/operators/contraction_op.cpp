@@ -1,9 +1,9 @@
 // equicalc::symmetric_contraction(x [n, M, C], species [n], weight [S, T, C], tree) -> [n, O, C],
 // for evaluation: weights are constants and derivatives are first ones. The tree is one int64
 // tensor per level, see equicalc/nn/contraction.py.
-#include "contraction_kernels.h"
+#include "operators/contraction_kernels.h"
 #include "cuda/contraction.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

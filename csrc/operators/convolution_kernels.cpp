@@ -1,9 +1,9 @@
-#include "convolution_kernels.h"
+#include "operators/convolution_kernels.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc::kernels {
 namespace {

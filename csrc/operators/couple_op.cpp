@@ -1,7 +1,7 @@
 // equicalc::couple(a [n, M, C], b [n, M, C], species [n], weight [S, P, C], tables) -> [n, M, C]
-#include "coupling_kernels.h"
+#include "operators/coupling_kernels.h"
 #include "cuda/coupling.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

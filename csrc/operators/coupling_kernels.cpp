@@ -1,8 +1,8 @@
-#include "coupling_kernels.h"
+#include "operators/coupling_kernels.h"
 
 #include <algorithm>
 
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc::kernels {
 namespace {

@@ -3,7 +3,7 @@
 // a batch: products in the order of features are as many small ones as there are atoms.
 #include <vector>
 
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

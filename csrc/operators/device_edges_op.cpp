@@ -3,7 +3,7 @@
 #include <tuple>
 
 #include "cuda/edges.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

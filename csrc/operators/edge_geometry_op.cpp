@@ -1,7 +1,7 @@
 // equicalc::edge_geometry(vectors [E, 3], l_max) -> distances [E] and harmonics [E, (l_max + 1)^2],
 // component normalised and in e3nn's order, as equicalc.nn.spherical writes them.
 #include "cuda/geometry.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 #include <tuple>
 

@@ -1,9 +1,9 @@
-#include "equivariant_kernels.h"
+#include "operators/equivariant_kernels.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc::kernels {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "convolution_kernels.h"
+#include "operators/convolution_kernels.h"
 
 namespace equicalc::kernels {
 

@@ -1,8 +1,8 @@
 // equicalc::equivariant_convolution(x [n_total, M, C], radial [E, B], harmonics [E, M],
 // weight [B, P, C], edge_index, n_local, tables) -> [n_local, M, C], see equivariant_kernels.h
 #include "cuda/equivariant.h"
-#include "equivariant_kernels.h"
-#include "fused_ops.h"
+#include "operators/equivariant_kernels.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

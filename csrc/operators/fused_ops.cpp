@@ -1,4 +1,4 @@
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cuda/graph.h"
-#include "recording.h"
+#include "model/recording.h"
 
 namespace equicalc {
 

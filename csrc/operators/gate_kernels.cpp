@@ -1,7 +1,7 @@
-#include "gate_kernels.h"
+#include "operators/gate_kernels.h"
 
-#include "targets.h"
-#include "vector_math.h"
+#include "vectors/targets.h"
+#include "vectors/vector_math.h"
 
 namespace equicalc::kernels {
 namespace {

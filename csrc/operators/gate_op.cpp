@@ -1,7 +1,7 @@
 // equicalc::gate: the nonlinearity of gated networks in one pass, for evaluation.
 #include "cuda/gate.h"
-#include "fused_ops.h"
-#include "gate_kernels.h"
+#include "operators/fused_ops.h"
+#include "operators/gate_kernels.h"
 
 namespace equicalc {
 namespace {

@@ -1,9 +1,9 @@
 // equicalc::irreps_linear: channel mixing of features with irregular irreps, for evaluation. Blocks
 // are multiplied where they lie in the rows of features: nothing is copied.
-#include "irreps_linear.h"
+#include "operators/irreps_linear.h"
 
-#include "fused_ops.h"
-#include "matrix_kernels.h"
+#include "operators/fused_ops.h"
+#include "operators/matrix_kernels.h"
 
 #include <algorithm>
 #include <optional>

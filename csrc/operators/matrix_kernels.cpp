@@ -1,10 +1,10 @@
-#include "matrix_kernels.h"
+#include "operators/matrix_kernels.h"
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc::kernels {
 namespace {

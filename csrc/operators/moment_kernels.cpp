@@ -1,10 +1,10 @@
-#include "moment_kernels.h"
+#include "operators/moment_kernels.h"
 
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
 
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc::kernels {
 namespace {

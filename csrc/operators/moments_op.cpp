@@ -1,8 +1,8 @@
 // equicalc::radial_moments(x [n_total, M, C], radial [E, B], harmonics [E, M]) ->
 // [n_local, B, (l_max + 1) C], see moment_kernels.h
 #include "cuda/moments.h"
-#include "fused_ops.h"
-#include "moment_kernels.h"
+#include "operators/fused_ops.h"
+#include "operators/moment_kernels.h"
 
 namespace equicalc {
 namespace {

@@ -1,8 +1,8 @@
 // equicalc::outer_sum(harmonics [E, M], weights [E, K]) -> [n_local, M, K], summed on receivers.
 // Its gradient is bilinear too, and is made of the same two kernels.
-#include "convolution_kernels.h"
+#include "operators/convolution_kernels.h"
 #include "cuda/convolution.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

@@ -1,11 +1,11 @@
-#include "radial_kernels.h"
+#include "operators/radial_kernels.h"
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "targets.h"
-#include "vector_math.h"
+#include "vectors/targets.h"
+#include "vectors/vector_math.h"
 
 namespace equicalc::kernels {
 namespace {

@@ -1,10 +1,10 @@
 // equicalc::radial_functions(distance [E], weights and biases of two layers, prefactor, cutoff) ->
 // [E, n_radial]. Slopes by the distance come with the values, so gradients by the distance are
 // products with them, and gradients by weights are those of a loss of values and slopes.
-#include "radial_kernels.h"
+#include "operators/radial_kernels.h"
 
 #include "cuda/radial.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

@@ -1,7 +1,7 @@
 // equicalc::screened_repulsion(distance [E], ...) -> energies of receivers [n_local], float64, with
 // first and second derivatives by the distance.
 #include "cuda/repulsion.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

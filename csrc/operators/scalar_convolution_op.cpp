@@ -1,9 +1,9 @@
 // equicalc::scalar_convolution: messages without anything per edge in memory, for evaluation.
 // Weights are constants and derivatives are first ones; anything else is an error, not a silent
 // zero: training goes through equicalc::radial_moments.
-#include "convolution_kernels.h"
+#include "operators/convolution_kernels.h"
 #include "cuda/convolution.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 namespace {

@@ -1,8 +1,8 @@
 // equicalc::species_linear: equicalc::irreps_linear with one set of matrices for each element, on
 // CPUs. What it does with the atoms of each element is inside, so that tracers of torch.export need
 // not know how many there are.
-#include "fused_ops.h"
-#include "irreps_linear.h"
+#include "operators/fused_ops.h"
+#include "operators/irreps_linear.h"
 
 namespace equicalc {
 namespace {

@@ -1,7 +1,7 @@
-#include "targets.h"
-#include "tensor_kernels.h"
-#include "tensor_terms.h"
-#include "tensor_vectors.h"
+#include "vectors/targets.h"
+#include "operators/tensor_kernels.h"
+#include "operators/tensor_terms.h"
+#include "operators/tensor_vectors.h"
 
 namespace equicalc::kernels {
 namespace {

@@ -1,8 +1,8 @@
-#include "tensor_chunks.h"
+#include "operators/tensor_chunks.h"
 
 #include <algorithm>
 
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc::kernels {
 namespace {

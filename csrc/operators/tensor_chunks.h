@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cuda/spline.h"
-#include "tensor_kernels.h"
+#include "operators/tensor_kernels.h"
 
 namespace equicalc::kernels {
 

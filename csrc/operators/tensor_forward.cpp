@@ -1,6 +1,6 @@
-#include "targets.h"
-#include "tensor_kernels.h"
-#include "tensor_vectors.h"
+#include "vectors/targets.h"
+#include "operators/tensor_kernels.h"
+#include "operators/tensor_vectors.h"
 
 namespace equicalc::kernels {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/spline.h"
-#include "fused_ops.h"
+#include "operators/fused_ops.h"
 
 namespace equicalc {
 

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "cuda/tensor.h"
-#include "tensor_groups.h"
+#include "operators/tensor_groups.h"
 
 namespace equicalc {
 namespace {

@@ -5,11 +5,11 @@
 #include <atomic>
 #include <vector>
 
-#include "fused_ops.h"
-#include "tensor_chunks.h"
-#include "tensor_groups.h"
-#include "tensor_kernels.h"
-#include "tensor_packing.h"
+#include "operators/fused_ops.h"
+#include "operators/tensor_chunks.h"
+#include "operators/tensor_groups.h"
+#include "operators/tensor_kernels.h"
+#include "operators/tensor_packing.h"
 
 namespace equicalc {
 namespace {

@@ -1,4 +1,4 @@
-#include "tensor_packing.h"
+#include "operators/tensor_packing.h"
 
 #include <algorithm>
 #include <cstring>

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "fused_ops.h"
-#include "tensor_kernels.h"
+#include "operators/fused_ops.h"
+#include "operators/tensor_kernels.h"
 
 namespace equicalc {
 

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <type_traits>
 
-#include "targets.h"
-#include "tensor_kernels.h"
+#include "vectors/targets.h"
+#include "operators/tensor_kernels.h"
 
 namespace equicalc::kernels {
 

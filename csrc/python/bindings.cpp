@@ -1,11 +1,11 @@
 // Python's view of the core: module equicalc._core. Only files named *bindings.cpp know Python.
 #include <torch/csrc/utils/pybind.h>
 
-#include "device_steps.h"
+#include "model/device_steps.h"
 #include "equicalc.h"
-#include "ewald_bindings.h"
-#include "instructions.h"
-#include "mesh_bindings.h"
+#include "python/ewald_bindings.h"
+#include "vectors/instructions.h"
+#include "python/mesh_bindings.h"
 
 namespace py = pybind11;
 

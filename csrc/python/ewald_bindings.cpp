@@ -1,6 +1,6 @@
 // Python side of ewald.h and mesh.h; numpy arrays in and out, the interpreter lock released while
 // summing.
-#include "ewald_bindings.h"
+#include "python/ewald_bindings.h"
 
 #include <pybind11/complex.h>
 #include <pybind11/numpy.h>
@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "ewald.h"
-#include "mesh.h"
+#include "coulomb/ewald.h"
+#include "coulomb/mesh.h"
 
 namespace py = pybind11;
 

@@ -1,5 +1,5 @@
 // Python side of mesh_choice.h and mesh_solver.h.
-#include "mesh_bindings.h"
+#include "python/mesh_bindings.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "mesh_choice.h"
-#include "mesh_solver.h"
+#include "coulomb/mesh_choice.h"
+#include "coulomb/mesh_solver.h"
 
 namespace py = pybind11;
 

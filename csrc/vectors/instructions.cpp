@@ -1,10 +1,10 @@
-#include "instructions.h"
+#include "vectors/instructions.h"
 
 #include <cstdlib>
 #include <string>
 
 #include "equicalc.h"
-#include "targets.h"
+#include "vectors/targets.h"
 
 namespace equicalc {
 namespace {

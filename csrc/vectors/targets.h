@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "instructions.h"
-#include "simd.h"
+#include "vectors/instructions.h"
+#include "vectors/simd.h"
 
 namespace equicalc::simd {
 

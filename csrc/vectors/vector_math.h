@@ -5,7 +5,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "simd.h"
+#include "vectors/simd.h"
 
 namespace equicalc::simd {
 

@@ -2,8 +2,8 @@
 
 Operators of evaluation alone, which imported networks call, can be traced as they are: both ways go
 through the dispatcher, and csrc registers their shapes. Those that training calls too have second
-derivatives; for them there are operators in csrc/compiled_ops.cpp, whose shapes and gradients are
-registered here, in Python, because only export needs them.
+derivatives; for them there are operators in csrc/operators/compiled_ops.cpp, whose shapes and
+gradients are registered here, in Python, because only export needs them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Particle-mesh sum over waves: the solver for large cells.
 
 The C++ core spreads charges and gathers potentials with B-splines (formulas and sources in
-csrc/mesh.h), torch does the Fourier transforms, and this module picks mesh and spline. On a CUDA
-device kernels of csrc/cuda/mesh.h do the same.
+csrc/coulomb/mesh.h), torch does the Fourier transforms, and this module picks mesh and spline. On a
+CUDA device kernels of csrc/cuda/mesh.h do the same.
 
 A mesh has a whole number of points, which changes with the cell. Near such a change two meshes are
 blended with a smooth weight, whose slope is part of the virial: energy and stress stay smooth.
@@ -26,8 +26,9 @@ from equicalc.electrostatics import device_mesh, lattice
 
 _core = load_library()
 
-# Measured spacings of meshes, their costs and how to choose among them: csrc/mesh_choice.h, for
-# LAMMPS as well. Key: order of the spline. Spacings in units of sigma, one for each of ACCURACIES.
+# Measured spacings of meshes, their costs and how to choose among them: csrc/coulomb/mesh_choice.h,
+# for LAMMPS as well. Key: order of the spline. Spacings in units of sigma, one for each of
+# ACCURACIES.
 ACCURACIES = tuple(_core.mesh_accuracies())
 SPACINGS = {order: tuple(spacings) for order, spacings in _core.mesh_spacings().items()}
 BEST_ACCURACY = ACCURACIES[-1]

@@ -215,7 +215,7 @@ def _couplings(l_max: int, degree: int, order: int) -> list[torch.Tensor]:
 def _tree(
     terms: list[tuple[int, tuple[int, ...]]], n_outputs: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the levels ``x_i (w + sum_j x_j (w + sum_k w x_k))`` as csrc/contraction_op.cpp reads.
+    """Return the levels ``x_i (w + sum_j x_j (w + sum_k w x_k))`` as contraction_op.cpp reads.
 
     Levels have rows (component, term or -1, first child) and one column more, which closes them.
     """

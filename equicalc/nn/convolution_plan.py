@@ -65,7 +65,7 @@ def path_rows(
     instructions: List[Instruction],
     of_path: List[int],
 ) -> torch.Tensor:
-    """Return for each path the columns that csrc/tensor_op.cpp calls PathColumn."""
+    """Return for each path the columns that csrc/operators/tensor_op.cpp calls PathColumn."""
     in_offsets = input_rows(irreps_in)[:, 3].tolist()
     rows = []
     block_out, channel, out_offset, table_block = 0, 0, 0, 0

@@ -30,7 +30,7 @@
 #include "cuda/radial.h"
 #include "cuda/repulsion.h"
 #include "cuda/tensor.h"
-#include "recording.h"
+#include "model/recording.h"
 
 namespace equicalc::groups {
 namespace {

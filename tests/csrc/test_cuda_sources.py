@@ -9,7 +9,8 @@ import pytest
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+CSRC = ROOT / "csrc"
+SOURCES = sorted((CSRC / "cuda").glob("*.cu"))
 NVCC = shutil.which("nvcc")
 
 
@@ -30,7 +31,16 @@ def test_kernels_compile(source, setup, tmp_path):
     macros.write_text("#pragma once\n#define C10_CUDA_BUILD_SHARED_LIBS\n")
     for directory in (*cpp_extension.include_paths(), tmp_path):
         flags += ["-isystem", str(directory)]
-    command = [NVCC, *flags, "-arch=sm_90", "-ptx", str(source), "-o", str(tmp_path / "kernels")]
+    command = [
+        NVCC,
+        *flags,
+        f"-I{CSRC}",
+        "-arch=sm_90",
+        "-ptx",
+        str(source),
+        "-o",
+        str(tmp_path / "kernels"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

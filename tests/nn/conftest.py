@@ -52,7 +52,7 @@ def host_groups() -> ctypes.CDLL:
         flags += ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
         flags += ["-fno-sanitize=vptr,null,alignment,object-size,nonnull-attribute"]
         flags += ["--param", "asan-instrumentation-with-call-threshold=0"]
-    sources = [HOST_GROUPS, *sorted(CSRC.glob("*.h")), *sorted(CSRC.glob("cuda/*.h"))]
+    sources = [HOST_GROUPS, *sorted(CSRC.rglob("*.h"))]
     text = b"".join([" ".join(flags).encode(), *(source.read_bytes() for source in sources)])
     name = hashlib.sha256(text).hexdigest()[:16]
     library = ROOT / "build" / "tests" / f"host_groups_{name}.so"
