@@ -132,7 +132,8 @@ def tree(setup, tmp_path, monkeypatch):
 
     def build(*options: str) -> str:
         """What ninja and the compiler said."""
-        targets = [str(tmp_path / "build" / "libtoy" / f"{name}.o") for name in ("user", "kernel")]
+        objects = tmp_path / "build" / "libtoy" / "csrc"
+        targets = [str(objects / f"{name}.o") for name in ("user", "kernel")]
         command = [sys.executable, "-m", "ninja", "-f", str(script), *options, *targets]
         environment = {**os.environ, "NINJA_STATUS": ""}
         done = subprocess.run(
@@ -177,7 +178,7 @@ def test_the_compiler_reads_the_precompiled_header_instead_of_the_header(tree):
     times = header.stat()
     header.write_text(guarded("#error read"))
     os.utime(header, ns=(times.st_atime_ns, times.st_mtime_ns))
-    (directory / "build" / "libtoy" / "user.o").unlink()
+    (directory / "build" / "libtoy" / "csrc" / "user.o").unlink()
     assert names_built(build("-v")) == {"user.o"}
 
 
@@ -188,7 +189,7 @@ def test_a_precompiled_header_that_does_not_fit_is_reported_and_left_aside(tree)
     times = precompiled.stat()
     precompiled.write_bytes(b"of another compiler")
     os.utime(precompiled, ns=(times.st_atime_ns, times.st_mtime_ns))
-    (directory / "build" / "libtoy" / "user.o").unlink()
+    (directory / "build" / "libtoy" / "csrc" / "user.o").unlink()
     output = build("-v")
     assert names_built(output) == {"user.o"}
     assert "[-Winvalid-pch]" in output
