@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equicalc.errors import ConfigError
+from equicalc.errors import ConfigError, EquicalcError, ModelFileError
 from equicalc.nn.charged_network import ChargedNetwork
 
 # kind -> module:function of equicalc.interop, called with (source, elements)
@@ -80,5 +80,15 @@ def import_network(
             raise ConfigError(
                 f"networks of kind {kind} have no {name}; leave out --{option} {value}"
             )
-    found: Imported = function(source, elements, *([] if chosen is None else [chosen]))
+    try:
+        found: Imported = function(source, elements, *([] if chosen is None else [chosen]))
+    except EquicalcError:
+        raise
+    except Exception as error:  # what a file lacks that is unlike all that are known
+        reason = (str(error).splitlines() or [""])[0]
+        raise ModelFileError(
+            f"'{source}' is of a variant of {kind} that equicalc does not know "
+            f"({type(error).__name__}: {reason}); please report it with the version of the package "
+            "that wrote it"
+        ) from error
     return found

@@ -187,8 +187,10 @@ def _network_config(model: StandIn, symbols: list[str]) -> MaceConfig:
     hidden, activation = [], "silu"
     if last.kind == "NonLinearReadoutBlock":
         heads = len(model.get("heads", ["Default"]))
-        hidden = [last.get("linear_2").get("irreps_in").dim // heads]
-        activation, _ = activation_of(last.get("non_linearity.acts").children()[0])
+        function = last.get("non_linearity.acts").children()[0]
+        if function is not None:  # without one both matrices are one
+            hidden = [last.get("linear_2").get("irreps_in").dim // heads]
+            activation, _ = activation_of(function)
     return MaceConfig(
         elements=symbols,
         cutoff=float(model.tensor("r_max")),

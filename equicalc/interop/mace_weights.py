@@ -30,6 +30,9 @@ def activation_of(module: Any) -> tuple[str, float]:
     """Return name and factor of a pickled activation function of e3nn."""
     function = module.get("f") if isinstance(module, StandIn) else module
     name = str(getattr(function, "origin", function)).rpartition(".")[2]
+    if name == "getattr":  # as torch.tanh and its like are pickled: (owner, name)
+        name = str(function.arguments[1])
+    name = {"shifted_softplus": "ssp"}.get(name, name)
     if name not in ACTIVATIONS:
         raise ModelFileError(
             f"found the activation function {name!r}, which equicalc cannot import; expected one "
@@ -182,7 +185,9 @@ def readout_weights(module: StandIn, head: int, n_heads: int) -> list[torch.Tens
         )
     first = linear_matrix(module.get("linear_1"), 0, 0)
     second = linear_matrix(module.get("linear_2"), 0, 0)
-    _, factor = activation_of(module.get("non_linearity.acts").children()[0])
+    activation = module.get("non_linearity.acts").children()[0]
     width = first.shape[1] // n_heads
     mine = slice(head * width, (head + 1) * width)
-    return [first[:, mine], factor * second[mine, head : head + 1]]
+    if activation is None:
+        return [first[:, mine] @ second[mine, head : head + 1]]
+    return [first[:, mine], activation_of(activation)[1] * second[mine, head : head + 1]]

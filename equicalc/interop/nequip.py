@@ -22,10 +22,12 @@ from equicalc.interop.nequip_weights import (
     load_messages,
     own_matrices,
     perceptron,
+    readout_matrices,
 )
 from equicalc.interop.sevennet_weights import factor_of, gate_columns, linear_matrices
 from equicalc.nn.gated_config import GatedNetworkConfig
 from equicalc.nn.gated_network import GatedNetwork, SpeciesLayer
+from equicalc.nn.radial_network import ACTIVATIONS
 
 CITATION = (
     "S. Batzner, A. Musaelian, L. Sun, M. Geiger, J. P. Mailoa, M. Kornbluth, N. Molinari, "
@@ -61,11 +63,7 @@ def import_nequip(source: str | Path, elements: Sequence[str] | None = None) -> 
         _load_first(network.first, model, features, species)
         for index, layer in enumerate(network.layers, start=1):
             load_layer(layer, model, features, index, species)
-        for parameter, matrix in zip(
-            network.readout.weights,
-            perceptron(model, "per_atom_energy_readout.mlp_module"),
-            strict=True,
-        ):
+        for parameter, matrix in zip(network.readout.weights, readout_matrices(model), strict=True):
             parameter.copy_(matrix)
         shift, scale = (
             model.of_types(f"per_type_energy_scale_shift.{name}", default)[species]
@@ -106,11 +104,18 @@ def _species(model: NequipModel, elements: Sequence[str] | None) -> tuple[list[s
 def _network_config(
     model: NequipModel, symbols: list[str], features: list[Irreps]
 ) -> GatedNetworkConfig:
-    activations = {
-        parity: [name, factor_of(name)] for parity, name in (("e", "silu"), ("o", "tanh"))
-    }
-    radial = perceptron(model, "layer0_convnet.conv.edge_mlp")
-    readout = perceptron(model, "per_atom_energy_readout.mlp_module")
+    _check_activations(model)
+    radial = [
+        perceptron(model, f"layer{index}_convnet.conv.edge_mlp")[:-1]
+        for index in range(len(features) - 1)
+    ]
+    hidden = [[matrix.shape[1] for matrix in layer] for layer in radial]
+    if any(widths != hidden[0] for widths in hidden):
+        raise ModelFileError(
+            f"'{model.path}' has radial networks with the hidden widths {hidden}, which equicalc "
+            "cannot import; expected the same in each layer"
+        )
+    readout = readout_matrices(model)
     return GatedNetworkConfig(
         elements=symbols,
         cutoff=model.cutoff,
@@ -118,18 +123,33 @@ def _network_config(
         parity=True,
         features=[str(irreps) for irreps in features],
         own=["none", *(["species"] * (len(features) - 2))],
-        scalars=activations,
-        gates=activations,
+        scalars={parity: [name, factor_of(name)] for parity, name in model.scalars.items()},
+        gates={parity: [name, factor_of(name)] for parity, name in model.gates.items()},
         cutoff_function="polynomial",
         cutoff_parameter=model.cutoff_order,
-        n_bessel=radial[0].shape[0],
+        n_bessel=model.weight("bessel_encode.bessel_weights").numel(),
         bessel_prefactor=2.0 / model.cutoff,
-        radial_hidden=[matrix.shape[1] for matrix in radial[:-1]],
+        radial_hidden=hidden[0],
         readout_hidden=[matrix.shape[1] for matrix in readout[:-1]],
-        readout_activation=model.readout_activation,
+        readout_activation=(model.readout_activation if len(readout) > 1 else None) or "silu",
         sender_scale=len(set(model.neighbours)) > 1,
         repulsion=model.repulsion,
     )
+
+
+def _check_activations(model: NequipModel) -> None:
+    """Raise for activation functions of gates that are not known."""
+    for name in (*model.scalars.values(), *model.gates.values()):
+        if name not in ACTIVATIONS:
+            raise ModelFileError(
+                f"'{model.path}' has the activation function {name!r}, which equicalc cannot "
+                f"import; expected one of {', '.join(ACTIVATIONS)}"
+            )
+    if model.scalars["o"] != "tanh":
+        raise ModelFileError(
+            f"'{model.path}' has the activation {model.scalars['o']!r} on odd scalars, which "
+            "equicalc cannot import; expected 'tanh'"
+        )
 
 
 def _load_first(

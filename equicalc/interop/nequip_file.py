@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import atomic_numbers
 from e3nn.o3 import Irreps
 
 from equicalc.errors import ModelFileError
+from equicalc.interop.mace_weights import activation_of
 from equicalc.interop.pickled import StandIn, load_package_pickle, load_pickled, tensors_of
 
 BUILDERS = ("NequIPGNNModel", "FullNequIPGNNModel")
@@ -21,10 +23,20 @@ FIXED = {
     "learnable_shift": False,
     "convnet_resnet": False,
     "convnet_nonlinearity_type": "gate",
-    "convnet_nonlinearity_scalars": {"e": "silu", "o": "tanh"},
-    "convnet_nonlinearity_gates": {"e": "silu", "o": "tanh"},
     "per_edge_type_cutoff": None,
     "categorical_graph_field_embed": None,
+}
+# activation functions of gates by parity, as nequip chooses them where nothing else is said
+GATE = {"e": "silu", "o": "tanh"}
+# classes of activation functions of perceptrons -> our names; None: there is none
+READOUT = {
+    "SiLU": "silu",
+    "Mish": "mish",
+    "GELU": "gelu",
+    "ShiftedSoftplus": "ssp",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "Identity": None,
 }
 # the constants of nequip's ZBL term, which are those of LAMMPS; half of each pair on both edges
 ZBL = {
@@ -53,7 +65,9 @@ class NequipModel:
     neighbours : list of float
         Average number of neighbours, for all types or for each.
     cutoff_order : float
-    readout_activation : str
+    scalars, gates : dict of str to str
+        Activation functions of even (``e``) and odd (``o``) scalars and gates.
+    readout_activation : str or None
     repulsion : dict or None
         Settings of `equicalc.nn.screened_repulsion`.
     weights : dict
@@ -67,7 +81,9 @@ class NequipModel:
     hidden: list[Irreps]
     neighbours: list[float]
     cutoff_order: float
-    readout_activation: str
+    scalars: dict[str, str]
+    gates: dict[str, str]
+    readout_activation: str | None
     repulsion: dict[str, Any] | None
     weights: dict[str, torch.Tensor] = field(repr=False)
 
@@ -129,6 +145,12 @@ def _from_checkpoint(path: Path) -> NequipModel:
     content = load_pickled(path)
     if not isinstance(content, dict) or "state_dict" not in content:
         raise _refuse(path, "no weights of a training of nequip", "a .ckpt of nequip-train")
+    if "schedulefree_optimizer_state_dict" in content:
+        raise _refuse(
+            path,
+            "weights of a schedule-free optimizer, which are not those that nequip evaluates",
+            f"a package: nequip-package build {path} NAME.nequip.zip",
+        )
     config = dict(content.get("hyper_parameters", {}).get("model", {}))
     builder = str(config.get("_target_", "")).rpartition(".")[2]
     if builder not in BUILDERS:
@@ -143,6 +165,7 @@ def _from_checkpoint(path: Path) -> NequipModel:
             raise _refuse(path, f"{name}: {config[name]}", f"{value}")
     names = list(config["type_names"])
     neighbours = config["avg_num_neighbors"]
+    readout = config.get("readout_mlp_nonlinearity", "silu")
     if isinstance(neighbours, dict):
         if set(neighbours) != set(names):
             raise _refuse(path, "other types in avg_num_neighbors", "the types of the model")
@@ -153,21 +176,32 @@ def _from_checkpoint(path: Path) -> NequipModel:
         path=path,
         type_names=names,
         cutoff=float(config["r_max"]),
-        l_max=_l_max(config, builder),
+        l_max=_l_max(path, config, builder),
         hidden=_hidden(path, config, builder),
         neighbours=[float(n) for n in neighbours],
         cutoff_order=float(config.get("polynomial_cutoff_p", 6)),
-        readout_activation=config.get("readout_mlp_nonlinearity", "silu") or "silu",
+        scalars=dict(config.get("convnet_nonlinearity_scalars", GATE)),
+        gates=dict(config.get("convnet_nonlinearity_gates", GATE)),
+        readout_activation=None if readout in (None, "None", "null") else str(readout),
         repulsion=_repulsion(path, config),
         weights=_evaluation_weights(path, content["state_dict"], config),
     )
 
 
-def _l_max(config: dict[str, Any], builder: str) -> int:
+def _l_max(path: Path, config: dict[str, Any], builder: str) -> int:
     if builder == "NequIPGNNModel":
         return int(config.get("l_max", 1))
     harmonics = config["irreps_edge_sh"]
-    return harmonics if isinstance(harmonics, int) else Irreps(harmonics).lmax
+    return harmonics if isinstance(harmonics, int) else _degree(path, harmonics)
+
+
+def _degree(path: Path, harmonics: Any) -> int:
+    """Highest degree of harmonics, which must be those of vectors."""
+    found = Irreps(str(harmonics))
+    expected = Irreps.spherical_harmonics(found.lmax)
+    if found != expected:
+        raise _refuse(path, f"the harmonics {found}", f"{expected}")
+    return int(found.lmax)
 
 
 def _hidden(path: Path, config: dict[str, Any], builder: str) -> list[Irreps]:
@@ -230,7 +264,7 @@ def _is_trained(name: str, value: torch.Tensor, config: dict[str, Any]) -> bool:
         return bool(config.get("bessel_trainable", False))
     if last in ("scales", "shifts"):
         return bool(config.get(f"per_type_energy_{last}_trainable", False))
-    return last == "weight" and value.numel() > 0
+    return (last == "weight" or ".mlp.weights." in name) and value.numel() > 0
 
 
 def _from_package(path: Path) -> NequipModel:
@@ -243,9 +277,8 @@ def _from_package(path: Path) -> NequipModel:
     network = model.get("sole_model.model.func") if isinstance(model, StandIn) else None
     if network is None:
         raise _refuse(path, "no single model", "a package with one model")
-    hidden = network.get("per_atom_energy_readout.mlp_module.mlp").children()[1::2]
-    if any(function.kind != "SiLU" for function in hidden):
-        raise _refuse(path, f"the readout activation {hidden[0].kind}", "SiLU")
+    if network.get("type_embed.do_categorical_graph_field_embed", False):
+        raise _refuse(path, "embeddings of further quantities", "none")
     layers = [layer for name, layer in network.get("_modules").items() if "_convnet" in name]
     edges, bessel = network.get("edge_norm"), network.get("bessel_encode")
     if edges.get("_per_edge_type", False):
@@ -255,21 +288,48 @@ def _from_package(path: Path) -> NequipModel:
             raise _refuse(path, "layers with residuals or without gates", "gates")
     norm = layers[0].get("conv.avg_num_neighbors_norm").tensor("norm_const").flatten()
     repulsion = None
+    names = [str(name) for name in model.get("sole_model").get("type_names")]
     term = network.get("pair_potential")
     if term is not None:
         if term.kind != "ZBL" or not math.isclose(float(term.tensor("_qqr2exesquare")), 7.1998225):
             raise _refuse(path, f"the pair potential {term.kind}", "ZBL in metal units")
+        if term.tensor("atomic_numbers").tolist() != [atomic_numbers.get(n) for n in names]:
+            raise _refuse(path, "other species in its pair potential", "the types of the model")
         order = float(term.get("cutoff").get("p"))
         repulsion = {**ZBL, "order": order, "reach": float(edges.get("r_max"))}
     return NequipModel(
         path=path,
-        type_names=[str(name) for name in model.get("sole_model").get("type_names")],
+        type_names=names,
         cutoff=float(edges.get("r_max")),
-        l_max=Irreps(str(network.get("spharm").get("irreps_edge_sh"))).lmax,
+        l_max=_degree(path, network.get("spharm").get("irreps_edge_sh")),
         hidden=[Irreps(str(layer.get("feature_irreps_hidden"))) for layer in layers],
         neighbours=norm.pow(-2).tolist(),
         cutoff_order=float(bessel.get("cutoff").get("p")),
-        readout_activation="silu",
+        scalars=_gate_activations(layers, "act_scalars"),
+        gates=_gate_activations(layers, "act_gates"),
+        readout_activation=_readout_activation(path, network),
         repulsion=repulsion,
         weights=tensors_of(network),
     )
+
+
+def _gate_activations(layers: list[StandIn], which: str) -> dict[str, str]:
+    """Activation functions of the scalars or gates of a network by parity."""
+    found = dict(GATE)
+    for layer in layers:
+        activation = layer.get(f"equivariant_nonlin.{which}")
+        functions = activation.get("acts").children()
+        for (_, ir), function in zip(activation.get("irreps_in"), functions, strict=True):
+            name, _ = activation_of(function)
+            found["e" if ir.p == 1 else "o"] = name
+    return found
+
+
+def _readout_activation(path: Path, network: StandIn) -> str | None:
+    """Activation function between the layers of the readout; None without one."""
+    hidden = network.get("per_atom_energy_readout.mlp_module.mlp").children()[1::2]
+    kinds = {function.kind for function in hidden if isinstance(function, StandIn)}
+    unknown = kinds - {*READOUT, "ScalarLinearLayer"}
+    if unknown:
+        raise _refuse(path, f"the readout activation {unknown.pop()}", f"{', '.join(READOUT)}")
+    return READOUT.get(kinds.pop()) if kinds else None

@@ -50,6 +50,20 @@ def perceptron(model: NequipModel, name: str) -> list[torch.Tensor]:
     return matrices
 
 
+def readout_matrices(model: NequipModel) -> list[torch.Tensor]:
+    """Return the matrices of the readout; those without an activation between them are one."""
+    name = "per_atom_energy_readout.mlp_module"
+    plain = [key for key in model.weights if key.startswith(f"{name}.mlp.weights.")]
+    if plain:  # nequip has them in another module, without gains
+        matrices = [model.weight(f"{name}.mlp.weights.{k}") for k in range(len(plain))]
+        matrices = [matrix / math.sqrt(matrix.shape[0]) for matrix in matrices]
+    else:
+        matrices = perceptron(model, name)
+    if model.readout_activation is None and len(matrices) > 1:
+        return [torch.linalg.multi_dot(matrices)]
+    return matrices
+
+
 def load_layer(
     layer: Any,
     model: NequipModel,

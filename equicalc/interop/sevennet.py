@@ -19,6 +19,7 @@ from equicalc.interop.sevennet_weights import (
     Constants,
     LayerWeights,
     Matrices,
+    bessel_frequencies,
     edge_irreps,
     factor_of,
     feature_irreps,
@@ -88,8 +89,10 @@ def import_sevennet(
     """
     checkpoint = read_checkpoint(source, modal)
     symbols, species = _species(checkpoint, elements)
-    config = _network_config(checkpoint, symbols)
-    network = GatedNetwork(config)
+    try:
+        network = GatedNetwork(_network_config(checkpoint, symbols))
+    except ValueError as error:
+        raise ModelFileError(f"'{checkpoint.path}' cannot be imported: {error}") from None
     with torch.no_grad():
         _load_first(network, checkpoint, species)
         x = feature_irreps(checkpoint.config)
@@ -148,28 +151,25 @@ def _network_config(checkpoint: Checkpoint, symbols: list[str]) -> GatedNetworkC
     def activations(name: str) -> dict[str, list[Any]]:
         return {parity: [a, factor_of(a)] for parity, a in config[name].items()}
 
-    try:
-        return GatedNetworkConfig(
-            elements=symbols,
-            cutoff=cutoff,
-            l_max=edge_irreps(config).lmax,
-            parity=config["is_parity"],
-            features=[str(irreps) for irreps in features],
-            own=[own_kind(config, layer) for layer in range(n_layers)],
-            scalars=activations("act_scalar"),
-            gates=activations("act_gate"),
-            cutoff_function="xplor" if is_xplor else "polynomial",
-            cutoff_parameter=float(config["cutoff_function"].get(parameter, 6.0)),
-            n_bessel=checkpoint.weights["edge_embedding.basis_function.coeffs"].numel(),
-            bessel_prefactor=2.0 / cutoff,
-            radial_hidden=list(config["weight_nn_hidden_neurons"]),
-            radial_activation=config["act_radial"],
-            readout_hidden=list(config["readout_fcn_hidden_neurons"]) if as_fcn else [],
-            readout_activation=config["readout_fcn_activation"] if as_fcn else "silu",
-            biases=has_constants(checkpoint),
-        )
-    except ValueError as error:
-        raise ModelFileError(f"'{checkpoint.path}' cannot be imported: {error}") from None
+    return GatedNetworkConfig(
+        elements=symbols,
+        cutoff=cutoff,
+        l_max=edge_irreps(config).lmax,
+        parity=config["is_parity"],
+        features=[str(irreps) for irreps in features],
+        own=[own_kind(config, layer) for layer in range(n_layers)],
+        scalars=activations("act_scalar"),
+        gates=activations("act_gate"),
+        cutoff_function="xplor" if is_xplor else "polynomial",
+        cutoff_parameter=float(config["cutoff_function"].get(parameter, 6.0)),
+        n_bessel=bessel_frequencies(checkpoint).numel(),
+        bessel_prefactor=2.0 / cutoff,
+        radial_hidden=list(config["weight_nn_hidden_neurons"]),
+        radial_activation=config["act_radial"],
+        readout_hidden=list(config["readout_fcn_hidden_neurons"]) if as_fcn else [],
+        readout_activation=config["readout_fcn_activation"] if as_fcn else "silu",
+        biases=has_constants(checkpoint),
+    )
 
 
 def _load_linear(linear: IrrepsLinear, matrices: Matrices) -> None:
@@ -212,7 +212,6 @@ def _load_messages(messages: Any, found: LayerWeights) -> None:
 
 def _load_first(network: GatedNetwork, checkpoint: Checkpoint, species: list[int]) -> None:
     """Embedding, linear layers and self-connection of the first layer become tables by species."""
-    weights = checkpoint.weights
     first: Any = network.first
     layers: Any = network.layers
     x = feature_irreps(checkpoint.config)
@@ -235,7 +234,7 @@ def _load_first(network: GatedNetwork, checkpoint: Checkpoint, species: list[int
             first.own[:, start : start + mul] += torch.einsum(each, embedding, matrix)
         start += mul * (2 * degree + 1)
     for radial in [first.messages.radial, *(layer.messages.radial for layer in layers)]:
-        radial.frequencies.copy_(weights["edge_embedding.basis_function.coeffs"])
+        radial.frequencies.copy_(bessel_frequencies(checkpoint))
 
 
 def _load_readout(network: GatedNetwork, checkpoint: Checkpoint, x: Irreps) -> float:

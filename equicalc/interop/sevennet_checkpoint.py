@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from equicalc.errors import ModelFileError
-from equicalc.nn.radial_network import ACTIVATIONS
+from equicalc.nn.radial_network import SMOOTH_ACTIVATIONS
 
 # name -> file of the sevenn package, below pretrained_potentials
 SHIPPED = {
     "7net-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
     "7net-0_11jul2024": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+    "7net-0_11july2024": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+    "7net-0_22may2024": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
     "7net-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
     "7net-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
 }
@@ -258,9 +260,9 @@ def _check_supported(checkpoint: Checkpoint) -> None:
         "'poly_cut' or 'XPLOR'",
     )
     require(
-        config["act_radial"] in ACTIVATIONS,
+        config["act_radial"] in SMOOTH_ACTIVATIONS,
         f"the radial activation {config['act_radial']!r}",
-        f"one of {', '.join(ACTIVATIONS)}",
+        f"one without kinks: {', '.join(SMOOTH_ACTIVATIONS)}",
     )
     require(
         config["act_scalar"]["o"] != "abs",

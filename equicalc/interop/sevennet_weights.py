@@ -57,6 +57,19 @@ def edge_irreps(config: dict[str, Any]) -> Irreps:
     return Irreps.spherical_harmonics(l_max, -1 if config["is_parity"] else 1)
 
 
+def bessel_frequencies(checkpoint: Checkpoint) -> torch.Tensor:
+    """Return the frequencies of the Bessel functions, 1/angstrom.
+
+    A checkpoint has them where they were trained. Others SevenNet computes in float32.
+    """
+    trained = checkpoint.weights.get("edge_embedding.basis_function.coeffs")
+    if trained is not None:
+        return trained
+    n_bessel = checkpoint.config["radial_basis"].get("bessel_basis_num", 8)
+    spacing = math.pi / checkpoint.config["cutoff"]
+    return torch.tensor([n * spacing for n in range(1, n_bessel + 1)]).to(torch.float64)
+
+
 def factor_of(activation: str) -> float:
     """Return e3nn's factor that gives activated normal variables a second moment of one."""
     normalised = normalize2mom(lambda x: activate(x, activation))

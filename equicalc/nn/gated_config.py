@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Protocol, Tuple
 
 from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
-from equicalc.nn.radial_network import ACTIVATIONS
+from equicalc.nn.radial_network import ACTIVATIONS, SMOOTH_ACTIVATIONS
 from equicalc.nn.spherical import L_MAX_SUPPORTED
 from equicalc.nn.tabulated import AddedCharges
 
@@ -104,7 +104,7 @@ class GatedNetworkConfig(AddedCharges):
             )
         for name, known in (
             ("cutoff_function", CUTOFF_FUNCTIONS),
-            ("radial_activation", ACTIVATIONS),
+            ("radial_activation", SMOOTH_ACTIVATIONS),
             ("readout_activation", ACTIVATIONS),
         ):
             if getattr(self, name) not in known:

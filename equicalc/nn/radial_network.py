@@ -6,7 +6,9 @@ from typing import List
 
 import torch
 
-ACTIVATIONS = ("silu", "tanh", "ssp", "relu", "abs", "sigmoid", "elu")
+ACTIVATIONS = ("silu", "tanh", "ssp", "relu", "abs", "sigmoid", "elu", "mish", "gelu")
+# Those without kinks: tables of radial functions cannot follow others.
+SMOOTH_ACTIVATIONS = tuple(name for name in ACTIVATIONS if name not in ("relu", "abs", "elu"))
 
 
 def activate(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -25,6 +27,10 @@ def activate(x: torch.Tensor, name: str) -> torch.Tensor:
         return torch.sigmoid(x)
     if name == "elu":
         return torch.nn.functional.elu(x)
+    if name == "mish":
+        return torch.nn.functional.mish(x)
+    if name == "gelu":
+        return torch.nn.functional.gelu(x)
     raise RuntimeError("unknown activation function: " + name)
 
 
@@ -76,7 +82,7 @@ class RadialNetwork(torch.nn.Module):
     widths : list of int
         Hidden widths, then the number of weights.
     activation : str
-        One of `ACTIVATIONS`.
+        One of `SMOOTH_ACTIVATIONS`.
     """
 
     frequencies: torch.Tensor

@@ -41,7 +41,7 @@ SOURCES = {
 STORED = {
     **json.loads((REFERENCE / "sevennet.json").read_text()),
     **json.loads((REFERENCE / "mace.json").read_text()),
-    "nequip": json.loads((REFERENCE / "nequip.json").read_text()),
+    "nequip": json.loads((REFERENCE / "nequip.json").read_text())["parity"],
 }
 # without odd features a network knows rotations only
 ROTATIONS_ONLY = ("rotations", "degree_3", "biases:pbe")

@@ -21,7 +21,15 @@ REFERENCE = Path(__file__).resolve().parent.parent / "reference"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from structures import structures  # noqa: E402
 
-VARIANTS = ("vectors", "heads:one", "heads:two", "density")
+VARIANTS = (
+    "vectors",
+    "heads:one",
+    "heads:two",
+    "density",
+    "tanh",
+    "no_gate:one",
+    "no_gate:two",
+)
 # the same arithmetic in another order; the model `vectors` is stored in float32, couplings too,
 # which are exact here
 ROUNDING = {"vectors": 1e-6}
@@ -147,6 +155,12 @@ def test_variants_that_cannot_be_imported_are_refused(monkeypatch, change, named
     rewrite(monkeypatch, change)
     with pytest.raises(ModelFileError, match=named):
         load("density", fused=False)
+
+
+def test_what_no_check_foresees_is_an_error_that_names_the_file(monkeypatch):
+    rewrite(monkeypatch, lambda m: m._buffers.pop("atomic_numbers"))
+    with pytest.raises(ModelFileError, match=r"mace_density.model' is of a variant of mace .*None"):
+        import_network("mace", REFERENCE / "mace_density.model")
 
 
 def test_files_of_other_origin_are_refused(tmp_path):

@@ -156,6 +156,18 @@ def test_forces_train_the_biases():
             assert linear.bias.grad.abs().max() > 0
 
 
+def test_frequencies_that_were_not_trained_are_those_of_the_package(tmp_path):
+    content = torch.load(REFERENCE / "sevennet_rotations.pth", weights_only=True)
+    coefficients = content["model_state_dict"].pop("edge_embedding.basis_function.coeffs")
+    torch.save(content, tmp_path / "plain.pth")
+    found = import_sevennet(tmp_path / "plain.pth").network.first.messages.radial.frequencies
+    assert found.shape == coefficients.shape
+    # trained ones are 2 % off
+    assert (found - coefficients).abs().max() < 0.1 * found.max()
+    expected = torch.arange(1, 7, dtype=torch.float64) * (np.pi / 4.5)
+    assert (found / expected - 1).abs().max() < torch.finfo(torch.float32).eps
+
+
 def test_networks_without_constants_have_no_biases():
     network = load("rotations", fused=True)
     assert not any(name.endswith("bias") for name in network.state_dict())
@@ -183,6 +195,8 @@ def test_unknown_names_list_the_known_ones():
     [
         ({"radial_basis": {"radial_basis_name": "gaussian"}}, "gaussian"),
         ({"act_scalar": {"e": "silu", "o": "abs"}}, "'abs'"),
+        ({"act_radial": "relu"}, "'relu'.*without kinks"),
+        ({"irreps_manual": ["10x0e", "6x1e+10x0e", "8x0e", "8x0e"]}, "scalars, then others"),
         ({"version": "0.9.0", "_normalize_sph": None}, "not normalised"),
         ({"irreps_manual": ["10x0e", "4x0e+4x0e", "8x0e", "8x0e"]}, "each kind"),
     ],

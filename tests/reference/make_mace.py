@@ -1,8 +1,9 @@
 """Small random MACE models and what mace-torch says about test structures.
 
 Needs mace-torch: ``python tests/reference/make_mace.py`` writes ``mace_*.model`` and ``mace.json``
-beside this file. Models are saved as the package saves them, without the code that it generates,
-and one of them in float32; numbers are those of their weights in float64.
+beside this file; with names of variants only these are made anew. Models are saved as the package
+saves them, without the code that it generates, and one of them in float32; numbers are those of
+their weights in float64. The package itself needs ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "num_interactions": 2,
         "use_last_readout_only": True,
     },
+    # readouts with another activation function, and without any
+    "tanh": {
+        "first": "RealAgnosticResidualInteractionBlock",
+        "further": "RealAgnosticInteractionBlock",
+        "hidden_irreps": "3x0e+3x1o",
+        "max_ell": 1,
+        "correlation": 2,
+        "num_interactions": 2,
+        "gate": torch.tanh,
+        "keep_last_layer_irreps": True,
+    },
+    "no_gate": {
+        "first": "RealAgnosticResidualInteractionBlock",
+        "further": "RealAgnosticResidualInteractionBlock",
+        "hidden_irreps": "3x0e",
+        "max_ell": 1,
+        "correlation": 2,
+        "num_interactions": 2,
+        "gate": None,
+        "heads": ["one", "two"],
+    },
 }
 
 
@@ -57,8 +79,10 @@ def main() -> None:
     """Write the models and the numbers."""
     from structures import structures
 
-    numbers: dict[str, Any] = {}
-    for name, settings in VARIANTS.items():
+    numbers_file = HERE / "mace.json"
+    numbers = json.loads(numbers_file.read_text()) if numbers_file.is_file() else {}
+    for name in sys.argv[1:] or VARIANTS:
+        settings = VARIANTS[name]
         file = HERE / f"mace_{name}.model"
         model = make_model(**settings)
         for head in settings.get("heads", [None]):
@@ -66,7 +90,7 @@ def main() -> None:
                 kind: evaluate(model, atoms, head) for kind, atoms in structures().items()
             }
         torch.save(without_code(model.to(settings.get("dtype", torch.float64))), file)
-    (HERE / "mace.json").write_text(json.dumps(numbers, indent=0) + "\n")
+    numbers_file.write_text(json.dumps(numbers, indent=0) + "\n")
 
 
 def make_model(
@@ -74,6 +98,7 @@ def make_model(
     further: str,
     hidden_irreps: str,
     dtype: torch.dtype = torch.float64,
+    gate: Any = torch.nn.functional.silu,
     **settings: Any,
 ) -> torch.nn.Module:
     """Build a random network whose weights are exact in its type."""
@@ -94,7 +119,7 @@ def make_model(
         num_elements=len(NUMBERS),
         hidden_irreps=o3.Irreps(hidden_irreps),
         MLP_irreps=o3.Irreps("5x0e"),
-        gate=torch.nn.functional.silu,
+        gate=gate,
         atomic_energies=energies if n_heads > 1 else energies[0],
         avg_num_neighbors=11.0,
         atomic_numbers=NUMBERS,

@@ -1,8 +1,8 @@
-"""A small NequIP model and what nequip says about test structures.
+"""Small NequIP models and what nequip says about test structures.
 
 Needs nequip: ``python tests/reference/make_nequip.py`` trains for two epochs on random labels and
-writes the checkpoint, the package of it without its Python code, and ``nequip.json`` beside this
-file.
+writes the checkpoints, packages of them without their Python code, and ``nequip.json`` beside this
+file. With names of variants only these are made anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import torch
+import yaml
 from ase.calculators.singlepoint import SinglePointCalculator
 
 HERE = Path(__file__).resolve().parent
@@ -88,22 +89,55 @@ training_module:
 global_options: {allow_tf32: false}
 """
 
+# name -> settings of the model that differ from those above; None: without it
+VARIANTS: dict[str, dict[str, Any]] = {
+    "parity": {},
+    # other activation functions in the gates, and a readout of matrices alone
+    "linear": {
+        "_target_": "nequip.model.FullNequIPGNNModel",
+        **dict.fromkeys(["num_layers", "l_max", "parity", "num_features", "pair_potential"]),
+        "irreps_edge_sh": "1x0e+1x1o",
+        "feature_irreps_hidden": ["3x0e+2x0o+3x1o+2x1e", "4x0e"],
+        "radial_mlp_depth": [1, 1],
+        "radial_mlp_width": [6, 6],
+        "convnet_nonlinearity_scalars": {"e": "ssp", "o": "tanh"},
+        "convnet_nonlinearity_gates": {"e": "tanh", "o": "tanh"},
+        "readout_mlp_nonlinearity": "null",
+        "readout_mlp_hidden_layers_depth": 2,
+    },
+}
+
 
 def main() -> None:
     """Write the files and the numbers."""
+    numbers_file = HERE / "nequip.json"
+    numbers = json.loads(numbers_file.read_text()) if numbers_file.is_file() else {}
+    for name in sys.argv[1:] or VARIANTS:
+        numbers[name] = make_variant(name)
+    numbers_file.write_text(json.dumps(numbers, indent=0) + "\n")
+
+
+def make_variant(name: str) -> dict[str, Any]:
+    """Write the files of one model and return its numbers."""
+    config = yaml.safe_load(CONFIG)
+    model = config["training_module"]["model"]
+    for key, value in VARIANTS[name].items():
+        if value is None:
+            model.pop(key)
+        else:
+            model[key] = None if value == "null" else value
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_random_data(work / "random.xyz")
-        (work / "config.yaml").write_text(CONFIG)
+        (work / "config.yaml").write_text(yaml.safe_dump(config))
         run("nequip-train", "-cp", str(work), "-cn", "config", cwd=work)
         run("nequip-package", "build", "best.ckpt", "best.nequip.zip", cwd=work)
         full = torch.load(work / "best.ckpt", weights_only=False)
         kept = {key: full[key] for key in ("state_dict", "hyper_parameters")}
         kept["hyper_parameters"] = {"model": kept["hyper_parameters"]["model"]}
-        torch.save(kept, HERE / "nequip_parity.ckpt")
-        copy_data(work / "best.nequip.zip", HERE / "nequip_parity.nequip.zip")
-        numbers = evaluate(work / "best.nequip.zip")
-    (HERE / "nequip.json").write_text(json.dumps(numbers, indent=0) + "\n")
+        torch.save(kept, HERE / f"nequip_{name}.ckpt")
+        copy_data(work / "best.nequip.zip", HERE / f"nequip_{name}.nequip.zip")
+        return evaluate(work / "best.nequip.zip")
 
 
 def run(command: str, *arguments: str, cwd: Path) -> None:
