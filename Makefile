@@ -72,6 +72,7 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.kernels
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.training
 	$(BIN)/python -m benchmarks.speed.peers $(PEERS)
+	$(BIN)/python -m benchmarks.speed.aims
 
 # Picture and table of the README.
 docs: setup
@@ -87,6 +88,7 @@ bench-long-range: setup
 # Speed and scaling in LAMMPS; what is measured already is kept
 bench-lammps: setup
 	$(BIN)/python -m benchmarks.lammps.speed
+	$(BIN)/python -m benchmarks.speed.aims
 
 # About eight minutes, most of them for the compiler
 gpu: setup
