@@ -9,11 +9,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from equicalc import __version__
-from equicalc.errors import EquicalcError
+from equicalc.errors import EquicalcError, InterruptedRunError
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -38,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     module, function = options.run.split(":")
     try:
-        getattr(importlib.import_module(module), function)(options)
+        with _termination_as_interrupt():
+            getattr(importlib.import_module(module), function)(options)
         sys.stdout.flush()
     except EquicalcError as error:
         print(f"equicalc {options.command}: {error}", file=sys.stderr)
-        return EXIT_ERROR
+        return EXIT_INTERRUPTED if isinstance(error, InterruptedRunError) else EXIT_ERROR
     except BrokenPipeError:
         # the reader of a pipe has left, as `head` does; nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,6 +59,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nequicalc {options.command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, with which batch systems end a job, leave files behind as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        # None: one that was not set by Python
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -21,5 +21,9 @@ class DataError(EquicalcError, ValueError):
     """A structure or a data set cannot be used: missing labels, bad positions, nothing in it."""
 
 
+class InterruptedRunError(EquicalcError):
+    """The user or the system stopped a run that can go on; the text says how."""
+
+
 class SelfCheckError(EquicalcError):
     """This machine does not reproduce the reference numbers stored in a model file."""

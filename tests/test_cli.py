@@ -1,8 +1,10 @@
 """The command line itself: help, exit codes, threads, interrupts."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,6 +52,18 @@ def test_interrupt_ends_without_traceback(monkeypatch, capsys):
     monkeypatch.setattr("equicalc.commands.models.resolve", interrupted)
     assert equicalc("info", "kcl") == cli.EXIT_INTERRUPTED
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_termination_by_a_batch_system_ends_like_an_interrupt(monkeypatch, capsys):
+    def terminated(path):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10.0)  # the signal comes before this is over
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("equicalc.commands.models.resolve", terminated)
+    assert equicalc("info", "kcl") == cli.EXIT_INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_threads_are_set_before_anything_is_loaded(monkeypatch, tiny_model):

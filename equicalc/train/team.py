@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Callable
@@ -97,8 +98,7 @@ def _member(
     arguments: tuple[Any, ...],
 ) -> None:
     """Body of one of several processes."""
-    # Ctrl-C reaches every process of the terminal; the parent decides and ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, _end_without(os.getppid()))
     if cuda:
         torch.cuda.set_device(rank)
     dist.init_process_group(
@@ -112,6 +112,21 @@ def _member(
         work(Team(rank, size), *arguments)
     finally:
         dist.destroy_process_group()
+
+
+def _end_without(parent: int) -> Callable[..., None]:
+    """What a process does at SIGINT: end when its parent is gone, and else wait for its decision.
+
+    Ctrl-C reaches every process of the terminal, and the parent ends the others. When the parent
+    was killed, the kernel sends this signal in its place (torch asks for it), and a process
+    that went on would write to the directory of a run that is resumed elsewhere.
+    """
+
+    def handle(*_: Any) -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return handle
 
 
 def _own_error(text: str) -> errors.EquicalcError | None:

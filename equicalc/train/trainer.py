@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from equicalc.data.batch import Batch, collate, without_labels
-from equicalc.errors import EquicalcError
+from equicalc.errors import EquicalcError, InterruptedRunError
 from equicalc.train import checkpoint, loss
 from equicalc.train.optimizer import AveragedWeights, learning_rate, make_optimizer
 from equicalc.train.potential import Potential
@@ -42,7 +42,7 @@ class TrainingError(EquicalcError):
     """Training cannot go on; the last checkpoint is kept."""
 
 
-class TrainingInterrupted(EquicalcError):
+class TrainingInterrupted(InterruptedRunError):
     """The user stopped the run; the last complete epoch is kept."""
 
 
