@@ -209,7 +209,8 @@ class EquiCalculator(Calculator):
         """Compare the stored structure's results with this machine's; SelfCheckError if apart."""
         solver = Solver("auto", SELF_CHECK_KSPACE_ACCURACY)
         results = self._evaluate(stored_structure(block), solver, np.zeros(3), want_born=False)
-        compare_with_stored(self._info.name, results, block, self.parameters["dtype"])
+        tabulated = self.metadata.get("architecture", "equicalc") != "equicalc"
+        compare_with_stored(self._info.name, results, block, self.parameters["dtype"], tabulated)
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled objects cannot be copied: a copy loads the file again.

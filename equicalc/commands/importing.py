@@ -52,9 +52,12 @@ def print_deviations(deviations: dict[str, Deviation]) -> None:
     plural = "s" if n_structures > 1 else ""
     print(f"deviation from the network in torch and float64, {n_structures} structure{plural}:")
     for dtype, found in deviations.items():
-        energy, forces = TOLERANCE[dtype]
+        energy, forces, stress = TOLERANCE[dtype]
         print(
-            f"  {dtype}: energy {found.energy:.1e} eV/atom, forces {found.forces:.1e} eV/Å, stress "
-            f"{found.stress:.1e} eV/Å³ (accepted: {energy:.0e} eV/atom, "
-            f"{forces * max(1.0, found.largest_force):.0e} eV/Å)"
+            f"  {dtype}: energy {found.energy:.1e} eV/atom, forces {found.relative_forces:.1e} "
+            f"eV/Å, stress {found.relative_stress:.1e} eV/Å³ (accepted: {energy:.0e} eV/atom, "
+            f"{forces:.0e} eV/Å, {stress:.0e} eV/Å³)"
         )
+    largest = deviations["float64"].largest_force
+    if largest > 1.0:
+        print(f"  forces and stress over a structure's largest force, up to {largest:.3g} eV/Å")

@@ -16,18 +16,16 @@ from ase.build import bulk, molecule
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equicalc.deploy.export import export_network, reference_copy
-from equicalc.deploy.self_check import (
-    REFERENCE_ACCURACY,
-    reference_properties,
-    self_check_structure,
-)
+from equicalc.deploy.metadata import read_metadata
+from equicalc.deploy.self_check import REFERENCE_ACCURACY, reference_properties
 from equicalc.errors import ModelFileError
 from equicalc.nn.charged_network import ChargedNetwork
 
-# Largest deviations of energies (eV/atom) and forces (eV/angstrom) that are accepted, the latter
-# relative to the largest force where that is above one. In float64 they come from the tables of
-# radial functions and the order of sums, in float32 from rounding.
-TOLERANCE = {"float64": (1e-6, 1e-5), "float32": (1e-4, 1e-3)}
+# Largest deviations of energies (eV/atom), forces (eV/angstrom) and stresses (eV/angstrom^3) that
+# are accepted, the latter two relative to the largest force of a structure where that is above one.
+# In float64 they come from the tables of radial functions and the order of sums, in float32 from
+# rounding.
+TOLERANCE = {"float64": (1e-6, 1e-5, 1e-6), "float32": (1e-4, 1e-3, 1e-3)}
 
 # The reference is slow, and nothing is learned from more atoms.
 LARGEST_STRUCTURE = 150
@@ -45,6 +43,8 @@ class Deviation:
         eV/angstrom.
     stress : float
         eV/angstrom^3, over crystals.
+    relative_forces, relative_stress : float
+        The same, each structure's over its largest force where that is above 1 eV/angstrom.
     largest_force : float
         Of the reference, eV/angstrom.
     n_structures : int
@@ -53,13 +53,15 @@ class Deviation:
     energy: float = 0.0
     forces: float = 0.0
     stress: float = 0.0
+    relative_forces: float = 0.0
+    relative_stress: float = 0.0
     largest_force: float = 0.0
     n_structures: int = 0
 
     def is_within(self, dtype: str) -> bool:
         """Whether `TOLERANCE` is kept."""
-        energy, forces = TOLERANCE[dtype]
-        return bool(self.energy <= energy and self.forces <= forces * max(1.0, self.largest_force))
+        found = (self.energy, self.relative_forces, self.relative_stress)
+        return all(x <= allowed for x, allowed in zip(found, TOLERANCE[dtype], strict=True))
 
 
 def export_checked(
@@ -74,7 +76,7 @@ def export_checked(
     path : str or Path
         Target; replaced only by a file that keeps `TOLERANCE`.
     structures : sequence of Atoms
-        To compare on; with none, the structure of the self-check.
+        To compare on, beside the structure of the self-check, which has all elements.
     about
         Further arguments of `export_network`.
 
@@ -89,7 +91,6 @@ def export_checked(
         A deviation is above its tolerance.
     """
     path = Path(path)
-    structures = structures or [self_check_structure(network.config)]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         written = export_network(network, Path(folder) / path.name, **about)
         reference = reference_copy(network).requires_grad_(False)
@@ -111,7 +112,7 @@ def measure_deviation(
     reference : ChargedNetwork
         From `equicalc.deploy.export.reference_copy`, without gradients of weights.
     structures : sequence of Atoms
-        Three periodic directions or none.
+        Three periodic directions or none. Those of the file's self-check are known already.
 
     Returns
     -------
@@ -119,13 +120,18 @@ def measure_deviation(
         Deviations in ``float64`` and ``float32``.
     """
     from equicalc.calculator import EquiCalculator
+    from equicalc.calculator_checks import stored_structure
 
+    block = read_metadata(path)["self_check"]
+    structures = [stored_structure(block), *structures]
     if not reference.config.has_charges:
         structures = [without_charge(atoms) for atoms in structures]
-    expected = [reference_properties(reference, atoms) for atoms in structures]
+    expected = [block, *(reference_properties(reference, atoms) for atoms in structures[1:])]
     result = {}
     for dtype in TOLERANCE:
-        calculator = EquiCalculator(path, dtype=dtype, kspace_accuracy=REFERENCE_ACCURACY)
+        calculator = EquiCalculator(
+            path, dtype=dtype, kspace_accuracy=REFERENCE_ACCURACY, check=False
+        )
         calculator._dispersion = None  # not part of the network
         found = Deviation(n_structures=len(structures))
         for atoms, numbers in zip(structures, expected, strict=True):
@@ -151,9 +157,12 @@ def _add(deviation: Deviation, calculator, atoms: Atoms, expected: dict) -> None
         "forces": np.abs(atoms.get_forces() - forces).max(),
         "largest_force": np.abs(forces).max(),
     }
+    scale = max(1.0, found["largest_force"])
+    found["relative_forces"] = found["forces"] / scale
     if expected["stress"] is not None:
         stress = full_3x3_to_voigt_6_stress(np.asarray(expected["stress"]))
         found["stress"] = np.abs(atoms.get_stress() - stress).max()
+        found["relative_stress"] = found["stress"] / scale
     for key, value in found.items():
         setattr(deviation, key, float(np.maximum(getattr(deviation, key), value)))
 
@@ -162,12 +171,13 @@ def _require_small(path: str | Path, deviations: dict[str, Deviation]) -> None:
     """Raise ModelFileError when a deviation is above its tolerance."""
     for dtype, found in deviations.items():
         if not found.is_within(dtype):
-            energy, forces = TOLERANCE[dtype]
+            energy, forces, stress = TOLERANCE[dtype]
             raise ModelFileError(
-                f"'{path}' in {dtype} is {found.energy:.1e} eV/atom and {found.forces:.1e} eV/Å "
-                f"from its network, more than {energy:.0e} eV/atom and {forces:.0e} eV/Å (times "
-                f"the largest force, {found.largest_force:.3g} eV/Å, if above 1). It was not "
-                "written; please report the network"
+                f"'{path}' in {dtype} is {found.energy:.1e} eV/atom, {found.relative_forces:.1e} "
+                f"eV/Å and {found.relative_stress:.1e} eV/Å³ from its network, more than "
+                f"{energy:.0e} eV/atom, {forces:.0e} eV/Å or {stress:.0e} eV/Å³ (the latter two "
+                "over a structure's largest force, if above 1 eV/Å). It was not written; please "
+                "report the network"
             )
 
 

@@ -1,8 +1,12 @@
 """Files are compared with their networks before they take their place."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import Calculator
 
 from equicalc.deploy import deviation
 from equicalc.deploy.deviation import common_structures, export_checked, some_frames
@@ -28,13 +32,54 @@ def test_deviations_are_those_of_rounding(tmp_path, charge_model, charge):
     assert found["float64"].forces < 1e-10
     assert 0.0 < found["float32"].forces < 1e-4
     assert found["float32"].stress > 0.0
-    assert found["float64"].n_structures == 1
+    assert found["float64"].n_structures == 2  # that of the self-check too
     assert (tmp_path / "m.pt").is_file()
 
 
 def test_without_structures_that_of_the_self_check_is_taken(tmp_path):
     found = export_checked(tiny_network("none"), tmp_path / "m.pt", [])
     assert found["float64"].largest_force > 0.0
+
+
+def test_each_element_is_compared_whatever_the_structures(tmp_path, monkeypatch):
+    from equicalc.deploy import export
+
+    network = tiny_network("none")
+    reference = export.reference_properties
+
+    def altered(network, atoms):  # an atom of the other element feels something else
+        found = reference(network, atoms)
+        found["forces"][found["symbols"].index("Cl")][0] += 1.0
+        return found
+
+    monkeypatch.setattr(export, "reference_properties", altered)
+    with pytest.raises(ModelFileError, match="from its network"):
+        export_checked(network, tmp_path / "m.pt", [bulk("K", "bcc", a=5.3)])
+
+
+def test_large_forces_of_one_structure_do_not_excuse_another():
+    one, two = (
+        {"energy": 0.0, "forces": [[force, 0.0, 0.0]], "stress": None} for force in (1e4, 0.1)
+    )
+
+    class Wrong(Calculator):
+        implemented_properties: ClassVar = ["energy", "forces"]
+
+        def calculate(self, atoms, properties, changes):
+            super().calculate(atoms, properties, changes)
+            right = 1e4 if atoms.positions[0, 0] else 0.1
+            self.results = {"energy": 0.0, "forces": np.array([[right + 0.01, 0.0, 0.0]])}
+
+    found = deviation.Deviation()
+    deviation._add(found, Wrong(), Atoms("K", [(1.0, 0.0, 0.0)]), one)
+    assert found.is_within("float64")
+    deviation._add(found, Wrong(), Atoms("K", [(0.0, 0.0, 0.0)]), two)
+    assert not found.is_within("float64")
+
+
+def test_stresses_are_compared():
+    found = deviation.Deviation(relative_stress=1e-2)
+    assert not any(found.is_within(dtype) for dtype in ("float64", "float32"))
 
 
 def test_large_deviation_is_refused_and_the_old_file_kept(tmp_path, monkeypatch):
@@ -48,7 +93,7 @@ def test_large_deviation_is_refused_and_the_old_file_kept(tmp_path, monkeypatch)
         return copy
 
     monkeypatch.setattr(deviation, "reference_copy", altered)
-    with pytest.raises(ModelFileError, match=r"in float64 is .* eV/Å from its network"):
+    with pytest.raises(ModelFileError, match=r"in float64 is .* from its network"):
         export_checked(tiny_network("none"), path, [salt()])
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -6,8 +6,10 @@ import torch
 from ase.build import bulk
 
 from equicalc import EquiCalculator
+from equicalc.calculator_checks import compare_with_stored
 from equicalc.deploy import export_network
 from equicalc.deploy.self_check import reference_properties
+from equicalc.errors import SelfCheckError
 from equicalc.models import shipped
 from equicalc.nn import EquiNetwork, NetworkConfig
 
@@ -46,3 +48,11 @@ def test_state_dicts_that_hold_bessel_frequencies_are_read():
     state["first.radial.cutoff"] = torch.tensor(5.0)
     network.load_state_dict(state)
     assert torch.equal(network.first.radial.frequencies, exact)
+
+
+def test_tables_may_be_as_far_off_as_export_accepts():
+    block = {"symbols": ["K"], "energy": -1.0, "forces": [[0.1, 0.0, 0.0]], "stress": None}
+    results = {"energy": -1.0, "forces": np.array([[0.1 + 5e-6, 0.0, 0.0]]), "charges": None}
+    compare_with_stored("name", results, block, "float64", tabulated=True)
+    with pytest.raises(SelfCheckError, match="forces differ by 5"):
+        compare_with_stored("name", results, block, "float64")
