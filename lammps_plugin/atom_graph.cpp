@@ -31,7 +31,6 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
     row_of_atom_.assign(n_atoms, -1);
     owners_.assign(n_atoms, Owner{});
     n_own_ = atom->nlocal;
-    types_.assign(atom->type, atom->type + n_atoms);
     tags_.assign(atom->tag, atom->tag + (atom->tag_enable != 0 ? n_atoms : 0));
     atom_of_row_.clear();
     for (int k = 0; k < list.inum; ++k) {
@@ -49,13 +48,25 @@ void AtomGraph::number_local_atoms(const LAMMPS_NS::NeighList &list) {
 }
 
 bool AtomGraph::atoms_changed() const {
-    const auto n_before = static_cast<int>(types_.size());
+    const auto n_before = static_cast<int>(owners_.size());
     return n_own_ != atom->nlocal || n_before != atom->nlocal + atom->nghost ||
            !std::equal(tags_.begin(), tags_.end(), atom->tag);
 }
 
 bool AtomGraph::types_changed() const {
     return !std::equal(types_.begin(), types_.end(), atom->type);
+}
+
+bool AtomGraph::list_is_short(const double *const *squared_cutoffs) const {
+    for (int i = 0; i < n_own_; ++i) {
+        const int before = types_[i], now = atom->type[i];
+        for (int type = 1; type <= atom->ntypes && before != now; ++type) {
+            if (squared_cutoffs[now][type] > squared_cutoffs[before][type]) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 std::string AtomGraph::label(int i) const {
@@ -117,6 +128,7 @@ void AtomGraph::fill_species() {
     for (int64_t row = 0; row < n_rows_; ++row) {
         species[row] = species_of_type_[atom->type[atom_of_row_[row]]];
     }
+    types_.assign(atom->type, atom->type + atom->nlocal + atom->nghost);
 }
 
 void AtomGraph::check_positions() const {

@@ -33,8 +33,8 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     AtomGraph(LAMMPS_NS::LAMMPS *lmp, const Units &units, double cutoff,
               std::vector<int> species_of_type);
 
-    // After a new neighbour list: gives rows to the atoms of this rank. Then `owners()` must be
-    // completed for the ghosts (by communication) before `add_halo` gives rows to them.
+    // After a new neighbour list: gives rows to the atoms of this rank. Then `owners()` and types
+    // must be completed for the ghosts (by communication) before `add_halo` gives rows to them.
     void number_local_atoms(const LAMMPS_NS::NeighList &list);
     std::vector<Owner> &owners() { return owners_; }
     void add_halo();
@@ -49,6 +49,8 @@ class AtomGraph : protected LAMMPS_NS::Pointers {
     // Whether an atom's type is another than then: fixes that exchange types keep the neighbour
     // list.
     bool types_changed() const;
+    // Whether a type has become one that sees farther than the list goes: NULL before, for example.
+    bool list_is_short(const double *const *squared_cutoffs) const;
 
     // Throws where the position of an atom of this rank is not a number.
     void check_positions() const;

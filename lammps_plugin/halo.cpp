@@ -1,5 +1,6 @@
 #include "halo.h"
 
+#include "atom.h"
 #include "comm.h"
 #include "pair.h"
 #include "timer.h"
@@ -35,7 +36,7 @@ int Halo::buffer_size(int64_t width, int64_t bytes_per_number) {
 
 void Halo::find_owners() {
     message_ = Message::owners;
-    comm->forward_comm(pair_, 2);
+    comm->forward_comm(pair_, kNumbersOfOwner);
     message_ = Message::rows;
 }
 
@@ -287,10 +288,11 @@ int Halo::pack_forward(int n, const int *list, double *buffer) {
     if (message_ == Message::owners) {
         for (int k = 0; k < n; ++k) {
             const Owner owner = graph_.owners()[list[k]];
-            buffer[2 * k] = owner.rank;
-            buffer[2 * k + 1] = owner.row;
+            *buffer++ = owner.rank;
+            *buffer++ = owner.row;
+            *buffer++ = atom->type[list[k]];
         }
-        return 2 * n;
+        return kNumbersOfOwner * n;
     }
     double *target = buffer;
     for (const int atom : travellers_->atoms.at(list)) {
@@ -305,7 +307,8 @@ void Halo::unpack_forward(int n, int first, const double *buffer) {
     for (int ghost = first; ghost < first + n; ++ghost) {
         if (message_ == Message::owners) {
             graph_.owners()[ghost] = {static_cast<int>(buffer[0]), static_cast<int>(buffer[1])};
-            buffer += 2;
+            atom->type[ghost] = static_cast<int>(buffer[2]);
+            buffer += kNumbersOfOwner;
         } else if (travels(ghost)) {
             write_row(graph_.row_of_atom()[ghost], buffer);
             buffer += rows_.doubles;

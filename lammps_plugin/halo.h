@@ -41,8 +41,10 @@ class Halo : public equicalc::HaloExchange, protected LAMMPS_NS::Pointers {
     // Doubles per atom in LAMMPS' buffers for features of this width.
     static int buffer_size(int64_t width, int64_t bytes_per_number);
 
-    // Collective, after number_local_atoms: fills in the owners of the ghosts.
+    // Collective, after number_local_atoms: fills in the owners of the ghosts, and their types,
+    // which `set type` and `fix set` change for owners alone.
     void find_owners();
+    static constexpr int kNumbersOfOwner = 3;  // rank, row, type
     // Collective, after all rows were given: which ghosts have rows.
     void renumber();
     // Collective, with the edges of a step, before features travel: which of them are needed.

@@ -25,6 +25,15 @@
 using namespace LAMMPS_NS;
 using namespace equicalc_lammps;
 
+namespace {
+
+// Opens a protected member: the group whose atoms alone become ghosts.
+struct GroupOfGhosts : Comm {
+    static int of(Comm *comm) { return comm->*(&GroupOfGhosts::bordergroup); }
+};
+
+}  // namespace
+
 void PairEquicalc::require_settings_of_charged_model() const {
     if (atom->q_flag == 0) {
         error->all(FLERR, "model '" + info().name +
@@ -218,6 +227,25 @@ void PairEquicalc::refuse_pair_energies() const {
     }
 }
 
+// They strain positions of atoms and ghosts, but not the box, in which KSPACE sums the charges.
+void PairEquicalc::refuse_strains_of_atoms() const {
+    const auto refuse = [this](const std::string &kind, const char *id, const char *style) {
+        error->all(FLERR, kind + " " + id + " (" + style +
+                              ") strains the positions of atoms but not the box, in which the "
+                              "charges of model '" +
+                              info().name + "' are summed: its numbers would be wrong. Type 'un" +
+                              kind + " " + id +
+                              "'; differences of the pressure between 'change_box all x scale "
+                              "1.001 remap' and 'change_box all x scale 0.999 remap' are right");
+    };
+    for (const Fix *fix : modify->get_fix_by_style("^numdiff/virial")) {
+        refuse("fix", fix->id, fix->style);
+    }
+    for (const Compute *compute : modify->get_compute_by_style("^born/matrix")) {
+        refuse("compute", compute->id, compute->style);
+    }
+}
+
 // Atoms have one charge each, KSPACE styles one width and no idea of whose charges they sum.
 void PairEquicalc::refuse_second_model_with_charges() const {
     const Pair *pair = nullptr, *previous = nullptr;
@@ -260,6 +288,13 @@ void PairEquicalc::refuse_exclusions() const {
                        "', which leaves atoms of the model without neighbours, energy and "
                        "charge. Leave that line out; 'fix ID GROUP setforce 0 0 0' holds atoms in "
                        "their places");
+    }
+    const int sent = GroupOfGhosts::of(comm);
+    if (sent != 0 && any_is(false, group->bitmask[sent])) {
+        error->all(FLERR, std::string("pair_style equicalc: found 'comm_modify group ") +
+                              group->names[sent] +
+                              "', which leaves out ghosts of atoms of the model: their neighbours "
+                              "across boundaries would not see them. Type 'comm_modify group all'");
     }
     std::string found;
     for (int k = 0; k < neighbor->nex_type; ++k) {

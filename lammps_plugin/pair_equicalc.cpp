@@ -282,12 +282,16 @@ void PairEquicalc::renumber_atoms_if_rebuilt() {
 bool PairEquicalc::atoms_need_rows() {
     constexpr int kTypes = 1, kAtoms = 2;
     int change = graph_->atoms_changed() ? kAtoms : graph_->types_changed() ? kTypes : 0;
+    if (change == kTypes && graph_->list_is_short(cutsq)) {
+        change = kAtoms;
+    }
     MPI_Allreduce(MPI_IN_PLACE, &change, 1, MPI_INT, MPI_MAX, world);
     if (change == kAtoms) {
-        error->all(FLERR,
-                   "pair_style equicalc: the neighbour list belongs to other atoms and ghosts, or "
-                   "to another model, after commands such as write_data, balance, delete_atoms and "
-                   "pair_coeff. Type 'run' without 'pre no' after them");
+        error->all(
+            FLERR,
+            "pair_style equicalc: the neighbour list belongs to other atoms and ghosts, or "
+            "to another model, after commands such as write_data, balance, delete_atoms, set "
+            "type and pair_coeff. Type 'run' without 'pre no' after them");
     }
     return change == kTypes || !has_rows_;
 }

@@ -113,6 +113,8 @@ class PairEquicalc : public Pair {
         std::unique_ptr<equicalc_lammps::ChargeConstraint> constraint;
     };
 
+    void read_coefficients();
+    void load_coefficients();
     Member load_model(const std::string &path_or_name) const;
     void match_to_first(Member &member) const;
     void map_types(const std::vector<std::string> &elements);
@@ -138,6 +140,7 @@ class PairEquicalc : public Pair {
     void warn_of_fix_efield() const;
     void refuse_pair_energies() const;
     void refuse_exclusions() const;
+    void refuse_strains_of_atoms() const;
     void refuse_second_model_with_charges() const;
     void warn_of_deviations() const;
     void warn_of_masses() const;  // in pair_masses.cpp
@@ -194,6 +197,7 @@ class PairEquicalc : public Pair {
     bool has_rows_ = false;      // since the last init
     bool knows_masses_ = false;  // whether they were compared with the elements of pair_coeff
 
+    std::vector<std::string> coefficients_;  // words of pair_coeff after * *
     std::vector<Member> members_;
     std::unique_ptr<equicalc_lammps::Committee> committee_;
     equicalc_lammps::AtomOutputs outputs_;

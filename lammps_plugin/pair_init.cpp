@@ -101,6 +101,7 @@ void PairEquicalc::init_style() {
     coulomb_->init_run();
     watch_->begin_run();
     if (force->kspace != nullptr) {
+        refuse_strains_of_atoms();
         return;
     }
     if (domain->xperiodic != 0 || domain->yperiodic != 0 || domain->zperiodic != 0) {
@@ -140,6 +141,10 @@ void *PairEquicalc::extract(const char *name, int &dimension) {
     const bool is_alone = force->pair == this;
     if (std::strcmp(name, "cut_coul") != 0 || !model_is_loaded() || (!coulomb_ && !is_alone)) {
         return nullptr;  // under hybrid styles another one may have charges
+    }
+    // KSPACE styles ask before init_style; who comes after it looks for a parameter to change.
+    if (neighbor->find_request(this) != nullptr) {
+        return nullptr;
     }
     if (!coulomb_) {
         error->all(FLERR,

@@ -48,6 +48,10 @@ bool names_element(const std::string &word) {
 void PairEquicalc::settings(int narg, char **arg) {
     options_ = StyleOptions::parse(lmp, narg, arg);
     ghostneigh = options_.extended_ghosts ? 1 : 0;
+    // LAMMPS keeps the style when its name is typed once more, and with it the coefficients.
+    if (model_is_loaded()) {
+        read_coefficients();
+    }
 }
 
 void PairEquicalc::coeff(int narg, char **arg) {
@@ -56,8 +60,24 @@ void PairEquicalc::coeff(int narg, char **arg) {
                    "pair_coeff of pair_style equicalc needs a model and elements. Type 'pair_coeff "
                    "* * MODEL El1 El2 ...', for example 'pair_coeff * * kcl K Cl'");
     }
+    coefficients_.assign(arg + 2, arg + narg);
+    read_coefficients();
+}
+
+// With the options of pair_style: precision, device, ... of networks are those they are loaded
+// with.
+void PairEquicalc::read_coefficients() {
+    try {
+        load_coefficients();
+    } catch (...) {
+        members_.clear();  // scripts of Python may go on: not with half of what was typed
+        throw;
+    }
+}
+
+void PairEquicalc::load_coefficients() {
     units_ = Units::of_deck(lmp);
-    const std::vector<std::string> words(arg + 2, arg + narg);
+    const std::vector<std::string> &words = coefficients_;
     // The first word is a model; further ones are whatever does not look like an element.
     const auto first_element = std::find_if(words.begin() + 1, words.end(), names_element);
     members_.clear();
@@ -90,14 +110,15 @@ void PairEquicalc::coeff(int narg, char **arg) {
     }
     committee_ = std::make_unique<Committee>(lmp, this);
     contacts_ = std::make_unique<Contacts>(lmp, info(), options_.on_contact);
-    // LAMMPS sizes its buffers once: for the widest message, and for (rank, row) of the owner.
+    // LAMMPS sizes its buffers once: for the widest message, and for what ghosts learn of
+    // their owners.
     const auto bytes = static_cast<int64_t>(torch::elementSize(options_.dtype()));
     int64_t width = 0;
     for (const Member &member : members_) {
         width = std::max(width, member.model->info().exchange_width);
     }
     comm_reverse = Halo::buffer_size(width, bytes);
-    comm_forward = std::max(2, comm_reverse);
+    comm_forward = std::max(Halo::kNumbersOfOwner, comm_reverse);
     if (options_.deviation_every > 0) {
         comm_reverse = std::max(3, comm_reverse);  // forces
     }

@@ -59,6 +59,15 @@ RAMP = "variable ramp equal ramp(1.0,0.5)\nvariable small equal 0.1\n"
         ("fix t all tune/kspace 10", ["fix t", "unfix t", "kspace_style equicalc 1e-5"]),
         ("fix a all adapt 1 kspace v_ramp", ["factor of kspace_style ewald", "unfix ID"]),
         ("run_style respa 2 2 inner 1 2.0 3.0 outer 2", ["no inner", "run_style respa", "pair 2"]),
+        # their strains leave the box alone, in which the Coulomb energy is summed
+        (
+            "compute p all pressure NULL virial\ncompute b all born/matrix numdiff 1e-5 p",
+            ["compute b", "not the box", "uncompute b", "change_box"],
+        ),
+        ("fix v all numdiff/virial 1 1e-5", ["fix v", "not the box", "unfix v", "change_box"]),
+        # the model's cutoff is for KSPACE styles; it is no parameter
+        ("compute f all fep 300 pair equicalc cut_coul 1 2 v_small", ["cut_coul not supported"]),
+        ("fix a all adapt 1 pair equicalc cut_coul 1 2 v_small", ["cut_coul not supported"]),
     ],
 )
 def test_commands_that_need_something_else_are_refused(bench, tiny_model, command, words):
@@ -142,6 +151,14 @@ def test_atoms_without_neighbour_lists_are_refused(bench, tiny_model, ranks):
     first = "structure.data\ngroup some id 1 2 5\natom_modify first some\n"
     found = message(bench, deck.replace("structure.data\n", first), ranks=ranks)
     assert_says(found, "'neigh_modify include some'", "Leave that line out", EXCLUDED)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_atoms_without_ghosts_are_refused(bench, tiny_model, ranks):
+    deck = bench.deck(tiny_model, "run 0\n", kspace="pppm 1.0e-4")
+    first = "structure.data\ngroup some id 1 2 5\natom_modify first some\ncomm_modify group some\n"
+    found = message(bench, deck.replace("structure.data\n", first), ranks=ranks)
+    assert_says(found, "'comm_modify group some'", "Type 'comm_modify group all'")
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
