@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.constraints import FixCom
 from ase.filters import FrechetCellFilter
 
 from equicalc.errors import ConfigError, DataError, EquicalcError
+from equicalc.integrators import (
+    centre_at_rest,
+    draw_velocities,
+    make_integrator,
+    temperature_of,
+)
 
 OPTIMIZERS = ("lbfgs", "fire", "bfgs")
 ENSEMBLES = ("nve", "nvt", "npt")
@@ -109,8 +113,15 @@ def relax(
             f"cell relaxation needs three periodic directions, found pbc {atoms.pbc.tolist()}; "
             "leave out the cell (CLI: without --cell)"
         )
-    if fmax <= 0 or steps < 0:
+    if not fmax > 0 or steps < 0:
         raise ConfigError(f"fmax is {fmax} and steps is {steps}; expected fmax > 0 and steps >= 0")
+    if not np.isfinite(pressure_gpa):
+        raise ConfigError(f"the pressure is {pressure_gpa} GPa; expected a finite number")
+    if not cell and (hydrostatic or pressure_gpa != 0.0):
+        raise ConfigError(
+            f"hydrostatic = {hydrostatic} and a pressure of {pressure_gpa:g} GPa act on the cell, "
+            "which is kept: relax it too with cell=True (CLI: --cell)"
+        )
     work = atoms.copy()
     work.calc = atoms.calc
     external = pressure_gpa * units.GPa
@@ -209,11 +220,18 @@ class MDSettings:
                     f"{name} is '{getattr(self, name)}'; expected one of {', '.join(allowed)}"
                 )
         for name in ("timestep_fs", "tau_t_fs", "tau_p_fs", "interval"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a positive number")
         for name in ("temperature", "steps"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected zero or more")
+        if not np.isfinite(self.pressure_gpa):
+            raise ConfigError(f"pressure_gpa is {self.pressure_gpa}; expected a finite number")
+        if self.pressure_gpa != 0.0 and self.ensemble != "npt":
+            raise ConfigError(
+                f"a pressure of {self.pressure_gpa:g} GPa acts only in the ensemble npt, found "
+                f"{self.ensemble}; choose npt (CLI: --ensemble npt)"
+            )
 
 
 COLUMNS = (
@@ -273,8 +291,8 @@ def run_md(
         )
     rng = np.random.default_rng(settings.seed)
     if not settings.keep_velocities:
-        _draw_velocities(atoms, settings.temperature, rng)
-    dynamics = _integrator(atoms, settings, rng)
+        draw_velocities(atoms, settings.temperature, rng)
+    dynamics = make_integrator(atoms, settings, rng)
     records: list[dict[str, float]] = []
 
     def record() -> None:
@@ -285,7 +303,7 @@ def run_md(
             on_record(atoms, records[-1])
 
     dynamics.attach(record)
-    with _centre_at_rest(atoms, settings):
+    with centre_at_rest(atoms, settings):
         dynamics.run(settings.steps)
     return {key: np.array([r[key] for r in records]) for key in COLUMNS}
 
@@ -297,83 +315,11 @@ def _require_calculator(atoms: Atoms) -> None:
         raise DataError("the structure has no calculator; set atoms.calc = EquiCalculator(MODEL)")
 
 
-def _draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Draw Maxwell-Boltzmann velocities without total momentum, at exactly the temperature."""
-    masses = atoms.get_masses()[:, None]
-    momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * temperature)
-    if not atoms.constraints and len(atoms) > 1:
-        momenta -= masses * (momenta.sum(axis=0) / masses.sum())
-    atoms.set_momenta(momenta)
-    found = _temperature(atoms)
-    if found > 0:
-        atoms.set_momenta(atoms.get_momenta() * np.sqrt(temperature / found))
-
-
-def _temperature(atoms: Atoms) -> float:
-    """Return the kinetic temperature in K; without constraints the centre of mass is at rest."""
-    removed = sum(constraint.get_removed_dof(atoms) for constraint in atoms.constraints)
-    degrees = max(3 * len(atoms) - (removed if atoms.constraints else 3), 1)
-    return float(2.0 * atoms.get_kinetic_energy() / (degrees * units.kB))
-
-
-@contextmanager
-def _centre_at_rest(atoms: Atoms, settings: MDSettings) -> Iterator[None]:
-    """Keep Langevin's noise from moving the centre of mass; other integrators conserve it."""
-    if settings.ensemble != "nvt" or settings.thermostat != "langevin" or atoms.constraints:
-        yield
-        return
-    atoms.set_constraint(FixCom())
-    try:
-        yield
-    finally:
-        atoms.set_constraint()
-
-
-def _integrator(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> Any:
-    """Return the ASE integrator of the settings."""
-    from ase.md.langevin import Langevin
-    from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
-    from ase.md.verlet import VelocityVerlet
-
-    timestep = settings.timestep_fs * units.fs
-    tau_t = settings.tau_t_fs * units.fs
-    if settings.ensemble == "nve":
-        return VelocityVerlet(atoms, timestep)
-    if settings.ensemble == "nvt" and settings.thermostat == "langevin":
-        return Langevin(
-            atoms,
-            timestep,
-            temperature_K=settings.temperature,
-            friction=1.0 / tau_t,
-            rng=rng,
-            fixcm=False,
-        )
-    if atoms.constraints:
-        raise ConfigError(
-            "Nose-Hoover chains and npt know no constraints, found "
-            f"{', '.join(type(c).__name__ for c in atoms.constraints)}; use nvt with the langevin "
-            "thermostat, or remove them: atoms.set_constraint()"
-        )
-    if settings.temperature == 0:
-        raise ConfigError("a Nose-Hoover thermostat needs a temperature above 0 K")
-    if settings.ensemble == "nvt":
-        return NoseHooverChainNVT(atoms, timestep, temperature_K=settings.temperature, tdamp=tau_t)
-    kind = IsotropicMTKNPT if settings.barostat == "isotropic" else MTKNPT
-    return kind(
-        atoms,
-        timestep,
-        temperature_K=settings.temperature,
-        pressure_au=settings.pressure_gpa * units.GPa,
-        tdamp=tau_t,
-        pdamp=settings.tau_p_fs * units.fs,
-    )
-
-
 def _measure(atoms: Atoms, dynamics: Any, settings: MDSettings, periodic: bool) -> dict[str, float]:
     """Return one record; raise ExplosionError when the run has left the physical range."""
     potential = float(atoms.get_potential_energy())
     kinetic = float(atoms.get_kinetic_energy())
-    temperature = _temperature(atoms)
+    temperature = temperature_of(atoms)
     if not np.isfinite(potential + kinetic) or temperature > EXPLOSION_TEMPERATURE:
         raise ExplosionError(
             f"the run exploded at step {dynamics.nsteps}: potential energy {potential:.6g} eV, "

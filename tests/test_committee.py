@@ -145,6 +145,30 @@ def test_select_reports_all_deviations_as_json(models, trajectory, tmp_path, cap
     assert np.abs(np.array(report["deviations"]) - largest(models, trajectory)).max() < 1e-9
 
 
+def test_frames_in_which_a_run_fell_apart_are_left_out(models, trajectory, tmp_path, capsys):
+    frames = read(trajectory, ":")
+    frames[4].positions[1] = frames[4].positions[0]
+    frames[5].positions[0] = np.nan
+    write(trajectory, frames)
+    words = ["select", trajectory, *models, "--above", 0.0, "--spacing", 1]
+    words += ["--json", "-o", tmp_path / "picked.xyz"]
+    assert cli.main([str(word) for word in words]) == 0
+    written = capsys.readouterr()
+    report = json.loads(written.out)
+    assert report["picked"] == [0, 1, 2, 3]
+    assert report["left_out"] == 2
+    assert report["deviations"][4:] == [None, None]
+    assert "2 of 6 frames are left out, first frame 4" in written.err
+
+
+def test_select_does_not_destroy_its_trajectory(models, trajectory, capsys):
+    before = trajectory.read_text()
+    words = ["select", trajectory, *models, "--above", 0.0, "-o", trajectory]
+    assert cli.main([str(word) for word in words]) == cli.EXIT_ERROR
+    assert "would destroy" in capsys.readouterr().err
+    assert trajectory.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

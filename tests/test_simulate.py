@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
@@ -19,6 +19,8 @@ LATTICE_TOLERANCE = 5e-3
 NVE_TOLERANCE = 1e-4
 # The mean over 15 records of 32 atoms scatters by about 4 % of the temperature.
 TEMPERATURE_TOLERANCE = 0.15
+# Thermostat chains hold the mean of a long run better than its fluctuations tell.
+MEAN_TOLERANCE = 0.05
 
 
 def copper(repeat=2, strain=0.0):
@@ -120,6 +122,23 @@ def test_thermostats_reach_the_temperature(thermostat):
     records = run_md(copper(2), settings)
     mean = records["temperature_K"][len(records["step"]) // 2 :].mean()
     assert mean == pytest.approx(500.0, rel=TEMPERATURE_TOLERANCE)
+
+
+@pytest.mark.parametrize("ensemble", ["nvt", "npt"])
+def test_few_atoms_have_the_temperature_of_their_thermostat(ensemble):
+    # the centre of mass at rest takes 3 of 12 degrees of freedom: counted, 300 K would be 400 K
+    settings = MDSettings(ensemble, 300.0, timestep_fs=4.0, steps=4000, tau_t_fs=50.0, interval=1)
+    mean = run_md(copper(1), settings)["temperature_K"].mean()
+    assert mean == pytest.approx(300.0, rel=MEAN_TOLERANCE)
+
+
+def test_a_single_atom_takes_the_temperature_of_its_noise():
+    atoms = Atoms("Cu", [[0.0, 0.0, 0.0]])
+    atoms.calc = EMT()
+    settings = MDSettings("nvt", 300.0, steps=50, thermostat="langevin", interval=1)
+    records = run_md(atoms, settings)
+    assert records["temperature_K"][0] == pytest.approx(300.0)
+    assert records["temperature_K"].min() > 0.0
 
 
 @pytest.mark.parametrize("barostat", ["isotropic", "full"])

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equicalc.commands.common import check_writable, make_calculator, progress_bar
+from equicalc.commands.common import check_writable, make_calculator, naming, progress_bar
 from equicalc.commands.simulation import PICTURES
 
 if TYPE_CHECKING:
@@ -97,4 +97,5 @@ def _draw(comparison: Comparison, title: str, path: str) -> None:
 
     shown = {q: comparison.flat(q) for q in PLOTTED if q in comparison.reference}
     groups = {"forces": comparison.force_symbols()} if "forces" in shown else None
-    plots.save(plots.parity(shown, PLOTTED, title, groups), path)
+    with naming(path):
+        plots.save(plots.parity(shown, PLOTTED, title, groups), path)

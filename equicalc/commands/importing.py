@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from equicalc.commands.common import check_writable
+from equicalc.commands.common import check_writable, naming
 from equicalc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ def import_model(options: argparse.Namespace) -> None:
     )
     print(f"read: {found.about.get('origin', options.source)}")
     structures = common_structures(found.network.config.elements)
-    print_deviations(
-        export_checked(found.network, output, structures, name=output.stem, **found.about)
-    )
+    with naming(output):
+        deviations = export_checked(
+            found.network, output, structures, name=output.stem, **found.about
+        )
+    print_deviations(deviations)
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from equicalc.commands.common import (
+    check_format,
+    check_spared,
     check_writable,
     make_calculator,
     progress_bar,
     read_frames,
     write_structure,
 )
-from equicalc.errors import ConfigError
+from equicalc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -39,27 +42,52 @@ def select(options: argparse.Namespace) -> None:
     from equicalc.committee import pick_frames
 
     frames = read_frames(options.trajectory)
-    deviations = _deviations(frames, make_calculator(options))
+    check_spared(options.output, options.trajectory)
+    check_format(
+        options.output,
+        [_unlabelled(atoms, 0, np.zeros(len(atoms))) for atoms in frames[:2]],
+    )
+    deviations, refusals = _deviations(frames, make_calculator(options))
     largest = np.array([values.max() for values in deviations])
     picked = pick_frames(largest, options.above, options.below, options.spacing, options.most)
     if picked:
         write_structure(options.output, [_unlabelled(frames[k], k, deviations[k]) for k in picked])
     summary = _summary(options, largest, picked)
+    if refusals:
+        frame, error = next(iter(refusals.items()))
+        print(
+            f"{len(refusals)} of {len(frames)} frames are left out, first frame {frame}: {error}",
+            file=sys.stderr,
+        )
     if options.json:
-        print(json.dumps({**summary, "deviations": largest.tolist()}, indent=2))
+        # JSON has no infinity
+        values = [value if np.isfinite(value) else None for value in largest.tolist()]
+        print(json.dumps({**summary, "deviations": values}, indent=2))
     else:
         print("\n".join(_lines(options, summary)))
 
 
-def _deviations(frames: list[Atoms], calculator: EquiCalculator) -> list[Any]:
-    """Deviation of the forces of every atom of every frame, eV/angstrom."""
-    found = []
+def _deviations(
+    frames: list[Atoms], calculator: EquiCalculator
+) -> tuple[list[Any], dict[int, DataError]]:
+    """Deviation of the forces of every atom of every frame, eV/angstrom, and frames without.
+
+    A run that fell apart ends with atoms on each other or nowhere: their deviation is infinite.
+    """
+    found: list[Any] = []
+    refusals: dict[int, DataError] = {}
     with progress_bar(len(frames), "select", "frame") as bar:
-        for atoms in frames:
-            calculator.calculate(atoms, ["forces"])
-            found.append(calculator.results["forces_deviation"])
+        for frame, atoms in enumerate(frames):
+            try:
+                calculator.calculate(atoms, ["forces"])
+                found.append(calculator.results["forces_deviation"])
+            except DataError as error:
+                refusals[frame] = error
+                found.append(np.full(len(atoms), np.inf))
             bar.update()
-    return found
+    if len(refusals) == len(frames):
+        raise refusals[0]
+    return found, refusals
 
 
 def _unlabelled(atoms: Atoms, frame: int, deviations: Any) -> Atoms:
@@ -72,16 +100,18 @@ def _unlabelled(atoms: Atoms, frame: int, deviations: Any) -> Atoms:
 
 
 def _summary(options: argparse.Namespace, largest: Any, picked: list[int]) -> dict[str, Any]:
-    above, below = largest > options.above, largest < options.below
+    known = largest[np.isfinite(largest)]
+    above, below = known > options.above, known < options.below
     return {
         "frames": len(largest),
+        "left_out": len(largest) - len(known),
         "picked": picked,
         "accurate": int((~above).sum()),
         "candidates": int((above & below).sum()),
         "beyond": int((~below).sum()),
-        "largest_deviation_min": float(largest.min()),
-        "largest_deviation_median": float(np.median(largest)),
-        "largest_deviation_max": float(largest.max()),
+        "largest_deviation_min": float(known.min()),
+        "largest_deviation_median": float(np.median(known)),
+        "largest_deviation_max": float(known.max()),
     }
 
 

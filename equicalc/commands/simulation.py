@@ -6,7 +6,7 @@ import argparse
 import csv
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,18 @@ import numpy as np
 from ase import units
 
 from equicalc.commands.common import (
+    check_format,
+    check_spared,
     check_writable,
     make_calculator,
+    naming,
     progress_bar,
+    read_frames,
     read_structure,
+    split_index,
     write_structure,
 )
-from equicalc.errors import EquicalcError
+from equicalc.errors import ConfigError, EquicalcError
 from equicalc.simulate import COLUMNS, MDSettings, NotConvergedError, run_md
 from equicalc.simulate import relax as relax_atoms
 
@@ -35,6 +40,10 @@ def relax(options: argparse.Namespace) -> None:
     """Relax a structure and write it; an unconverged one goes beside the name asked for."""
     check_writable(options.output)
     atoms = read_structure(options.structure)
+    source, _ = split_index(options.structure)
+    if len(read_frames(source)) > 1:  # a single structure may be replaced by the relaxed one
+        check_spared(options.output, source)
+    check_format(options.output, atoms)
     atoms.calc = make_calculator(options)
 
     def report(step: int, energy: float, fmax: float) -> None:
@@ -91,6 +100,15 @@ def md(options: argparse.Namespace) -> None:
     check_writable(options.log)
     check_writable(options.plot, PICTURES)
     atoms = read_structure(options.structure)
+    source, _ = split_index(options.structure)
+    for path in (options.output, options.log):
+        check_spared(path, source)
+        check_spared(_partial(path) if path else None, source)
+    if options.log and options.output and Path(options.log) == Path(options.output):
+        raise ConfigError(
+            f"--output and --log are both '{options.log}'; give the table of energies a name of "
+            "its own: --log run.csv"
+        )
     if options.supercell:
         atoms = atoms.repeat(options.supercell)
     atoms.calc = make_calculator(options)
@@ -107,8 +125,15 @@ def md(options: argparse.Namespace) -> None:
         from equicalc import plots
 
         figure = plots.time_series({f"{settings.ensemble} {options.model}": records}, len(atoms))
-        plots.save(figure, options.plot)
+        with naming(options.plot):
+            plots.save(figure, options.plot)
     _summary(records, len(atoms), settings)
+
+
+def _partial(path: str | Path) -> Path:
+    """Name of a file while the run goes on."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
 
 
 class _Recorder:
@@ -118,37 +143,54 @@ class _Recorder:
         self.bar = progress_bar(settings.steps, settings.ensemble)
         self.stack = ExitStack()
         self.finals = [Path(p) for p in (options.output, options.log) if p]
-        self.partials = [p.with_name(f"{p.stem}.partial{p.suffix}") for p in self.finals]
-        names = dict(zip(self.finals, self.partials, strict=True))
+        self.partials = [_partial(p) for p in self.finals]
         self.trajectory: Any = None
         self.log: Any = None
+        # of text files, up to the last whole record, bytes
+        self.whole: dict[Path, int] = {}
         if options.output:
-            from ase.io.trajectory import Trajectory
-
-            path = names[Path(options.output)]
-            path.unlink(missing_ok=True)
-            if path.suffix == ".traj":
-                self.trajectory = self.stack.enter_context(Trajectory(str(path), "w"))
-            else:
-                self.trajectory = path
+            self.frames = _partial(options.output)
+            self._open_trajectory()
         if options.log:
-            stream = self.stack.enter_context(names[Path(options.log)].open("w", newline=""))
-            self.log = csv.DictWriter(stream, COLUMNS)
-            self.log.writeheader()
+            self.table = _partial(options.log)
+            # a line at a time, so that nothing is lost when the run is killed
+            with naming(self.table, is_replaced=False):
+                stream = self.table.open("w", newline="", buffering=1)
+                self.log = csv.DictWriter(self.stack.enter_context(stream), COLUMNS)
+                self.log.writeheader()
+            self.whole[self.table] = self.table.stat().st_size
+
+    def _open_trajectory(self) -> None:
+        from ase.io.trajectory import Trajectory
+
+        self.frames.unlink(missing_ok=True)
+        if self.frames.suffix == ".traj":
+            self.trajectory = self.stack.enter_context(Trajectory(str(self.frames), "w"))
+        else:
+            self.trajectory = self.frames
+            self.whole[self.frames] = 0
 
     def __call__(self, atoms: Atoms, record: dict[str, float]) -> None:
-        if isinstance(self.trajectory, Path):
-            import ase.io
-
-            ase.io.write(self.trajectory, atoms, format="extxyz", append=True)
-        elif self.trajectory is not None:
-            self.trajectory.write(atoms)
+        if self.trajectory is not None:
+            with naming(self.frames, is_replaced=False):
+                self._write_frame(atoms)
         if self.log is not None:
-            self.log.writerow({key: repr(float(value)) for key, value in record.items()})
+            with naming(self.table, is_replaced=False):
+                self.log.writerow({key: repr(float(value)) for key, value in record.items()})
+            self.whole[self.table] = self.table.stat().st_size
         self.bar.update(int(record["step"]) - self.bar.n)
         self.bar.set_postfix_str(
             f"{record['temperature_K']:.0f} K, {record['potential_energy_eV']:.3f} eV"
         )
+
+    def _write_frame(self, atoms: Atoms) -> None:
+        if not isinstance(self.trajectory, Path):
+            self.trajectory.write(atoms)
+            return
+        import ase.io
+
+        ase.io.write(self.trajectory, atoms, format="extxyz", append=True)
+        self.whole[self.trajectory] = self.trajectory.stat().st_size
 
     def close(self) -> None:
         """Close the files and the progress bar."""
@@ -156,11 +198,21 @@ class _Recorder:
         self.stack.close()
 
     def keep_partial(self) -> None:
-        """Say where the part of the run that was done lies."""
-        self.close()
+        """Say where the part of the run that was done lies; records cut short are taken off."""
+        with suppress(OSError):  # a full disk also refuses what is left in the buffers
+            self.close()
+        for path, size in self.whole.items():
+            if path.exists():
+                os.truncate(path, size)
         for path in self.partials:
             if path.exists():
                 print(f"the part that was done is in {path}", file=sys.stderr)
+        if self.trajectory is not None and self.frames.exists():
+            print(
+                f"to go on from there: equicalc md MODEL {self.frames} --keep-velocities -o "
+                "another name",
+                file=sys.stderr,
+            )
 
     def finish(self) -> None:
         """Give the files their names."""

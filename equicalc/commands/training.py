@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from equicalc.commands.common import check_writable
+from equicalc.commands.common import check_writable, naming
 from equicalc.commands.importing import print_deviations
 from equicalc.errors import ConfigError, DataError
 from equicalc.models import resolve, shipped
@@ -42,5 +42,7 @@ def export(options: argparse.Namespace) -> None:
     network, about = describe(source if source.is_dir() else resolve(source))
     structures = some_frames(about["training"].get("files", []))
     structures = structures or common_structures(network.config.elements)
-    print_deviations(export_checked(network, options.output, structures, **about))
+    with naming(options.output):
+        deviations = export_checked(network, options.output, structures, **about)
+    print_deviations(deviations)
     print(f"wrote {options.output} ({Path(options.output).stat().st_size / 1e6:.1f} MB)")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
+from equicalc.data.reading import read_atoms
 from equicalc.errors import DataError
 
 Array = npt.NDArray[np.float64]
@@ -115,21 +116,14 @@ def read_structures(path: str | Path, keys: Mapping[str, str] | None = None) -> 
     DataError
         When the file is missing, empty, unreadable, or holds labels of a wrong shape or NaN.
     """
-    import ase.io
-
     path = Path(path)
     if not path.is_file():
         raise DataError(f"no data file '{path}'; give the path of an extended-XYZ file")
     if path.stat().st_size == 0:
         raise DataError(f"the data file '{path}' is empty (0 bytes)")
-    try:
-        frames = ase.io.read(path, ":")
-    # ASE's readers raise whatever their parsing stumbles over
-    except Exception as error:
-        raise DataError(
-            f"'{path}' cannot be read ({type(error).__name__}: {error}); expected extended XYZ "
-            "with energy in the comment line and forces as a column"
-        ) from None
+    frames = read_atoms(
+        path, ":", "extended XYZ with energy in the comment line and forces as a column"
+    )
     if not frames:
         raise DataError(f"the data file '{path}' holds no structures")
     return from_atoms(frames, str(path), keys)
@@ -214,7 +208,10 @@ def check_array(values: Any, shape: tuple[int, ...], name: str, source: str) -> 
         raise DataError(f"{source}: {name} has the shape {array.shape}, expected {shape}")
     if not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise DataError(f"{source}: {name} holds NaN or infinity, first at index {where}")
+        first = f", first at index {where}" if where else ""
+        raise DataError(
+            f"{source}: {name} holds NaN or infinity{first}; correct it or leave out the structure"
+        )
     return array
 
 

@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from equicalc import cli, simulate
+from equicalc.commands import simulation
 from tests.commands.conftest import equicalc, fails
 
 # Energies go through text files with eight decimals.
@@ -85,6 +86,54 @@ def test_interrupted_run_says_where_its_part_is(tiny_model, crystal, tmp_path, c
     assert equicalc(*words) == cli.EXIT_INTERRUPTED
     assert "t.partial.xyz" in capsys.readouterr().err
     assert len(read(tmp_path / "t.partial.xyz", ":")) == 2
+
+
+@pytest.mark.parametrize("ending", [".xyz", ".traj"])
+def test_full_disk_is_named_and_leaves_whole_records(
+    tiny_model, crystal, tmp_path, capsys, monkeypatch, ending
+):
+    original = simulation._Recorder._write_frame
+
+    def fails_at_the_third(self, atoms):
+        self.n_written = getattr(self, "n_written", 0) + 1
+        if self.n_written < 3:
+            return original(self, atoms)
+        if ending == ".xyz":
+            with self.trajectory.open("a") as stream:
+                stream.write("8\nLattice=")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(simulation._Recorder, "_write_frame", fails_at_the_third)
+    out, log = tmp_path / f"t{ending}", tmp_path / "t.csv"
+    words = ("--steps", 5, "--interval", 1, "-o", out, "--log", log)
+    message = fails(capsys, "md", tiny_model, crystal, *words)
+    partial = tmp_path / f"t.partial{ending}"
+    assert f"cannot write '{partial}': No space left on device" in message
+    assert len(read(partial, ":")) == 2
+    assert len((tmp_path / "t.partial.csv").read_text().splitlines()) == 3
+    assert not out.exists()
+    # and the part can be continued
+    assert equicalc("md", tiny_model, partial, "--keep-velocities", "--steps", 1) == 0
+
+
+def test_the_part_that_was_done_is_not_destroyed_by_going_on(tiny_model, crystal, tmp_path, capsys):
+    partial = tmp_path / "t.partial.xyz"
+    assert equicalc("md", tiny_model, crystal, "--steps", 1, "-o", partial) == 0
+    before = partial.read_text()
+    for out in (partial, tmp_path / "t.xyz"):
+        words = ("--keep-velocities", "--steps", 1, "-o", out)
+        assert "would destroy" in fails(capsys, "md", tiny_model, partial, *words)
+    assert partial.read_text() == before
+
+
+def test_trajectory_and_log_of_one_name_are_refused(tiny_model, crystal, tmp_path, capsys):
+    out = tmp_path / "t.xyz"
+    message = fails(capsys, "md", tiny_model, crystal, "--steps", 1, "-o", out, "--log", out)
+    assert "a name of its own" in message
+
+
+def test_pressure_without_npt_is_refused(tiny_model, crystal, capsys):
+    assert "--ensemble npt" in fails(capsys, "md", tiny_model, crystal, "--pressure", 1)
 
 
 def test_unknown_device_is_named(tiny_model, crystal, capsys):

@@ -96,11 +96,46 @@ def test_unwritable_output_is_refused_before_working(tiny_model, crystal, tmp_pa
         assert words in fails(capsys, "md", tiny_model, crystal, "-o", out)
 
 
-def test_output_format_that_ase_does_not_know_keeps_the_folder_clean(
-    tiny_model, crystal, tmp_path, capsys
+@pytest.mark.parametrize("name", ["out.nonsense", "out", "out.traj.gz"])
+def test_output_format_that_ase_does_not_know_is_refused_before_working(
+    tiny_model, crystal, tmp_path, capsys, monkeypatch, name
 ):
+    monkeypatch.setattr("equicalc.commands.simulation.relax_atoms", None)
     before = sorted(tmp_path.iterdir())
-    out = tmp_path / "out.nonsense"
-    message = fails(capsys, "relax", tiny_model, crystal, "-o", out, "--fmax", 0.5)
-    assert "cannot be written" in message
+    message = fails(capsys, "relax", tiny_model, crystal, "-o", tmp_path / name)
+    assert f"'{tmp_path / name}' cannot be written" in message
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_trajectory_is_not_replaced_by_one_relaxed_frame(tiny_model, crystal, tmp_path, capsys):
+    frames = [bulk("KCl", "rocksalt", a=a, cubic=True) for a in (6.2, 6.6)]
+    path = tmp_path / "two.xyz"
+    write(path, frames)
+    assert "would destroy" in fails(capsys, "relax", tiny_model, f"{path}@0", "-o", path)
+    assert len(read(path, ":")) == 2
+    # a single structure may be
+    assert equicalc("relax", tiny_model, crystal, "-o", crystal, "--fmax", 0.5) == 0
+
+
+def test_full_disk_names_the_file_and_keeps_the_earlier_one(
+    tiny_model, crystal, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "out.xyz"
+    out.write_text("precious")
+
+    def full(path, atoms, **_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("equicalc.commands.simulation.check_format", lambda *_: None)
+    monkeypatch.setattr("ase.io.write", full)
+    message = fails(capsys, "relax", tiny_model, crystal, "-o", out, "--fmax", 0.5)
+    assert f"cannot write '{out}': No space left on device; the earlier file is kept" in message
+    assert out.read_text() == "precious"
+
+
+@pytest.mark.parametrize("word", [("--pressure", "1"), ("--hydrostatic",)])
+def test_settings_of_the_cell_without_the_cell_are_refused(
+    tiny_model, crystal, tmp_path, capsys, word
+):
+    message = fails(capsys, "relax", tiny_model, crystal, "-o", tmp_path / "out.xyz", *word)
+    assert "--cell" in message
