@@ -242,11 +242,13 @@ void KspaceCoupling::solve(std::span<const int> atoms, std::span<const double> c
 
 void KspaceCoupling::take_source_moments(std::span<const int> atoms, LongRange &result) const {
     const auto &found = dynamic_cast<const KnowsSourceMoments &>(*force->kspace).source_moments();
+    // They are of the scaled charges in e, whatever the units of the deck.
+    const double scale = charge_scale() / units_.charge;
     for (const int i : atoms) {
         const double *moment = &found[3 * i];
         std::array<double, 3> &own = result.source_moments.emplace_back();
         std::transform(moment, moment + 3, own.begin(),
-                       [scale = charge_scale()](double value) { return value / scale; });
+                       [scale](double value) { return value / scale; });
     }
 }
 

@@ -41,8 +41,8 @@ LIMITS = {
 }  # fmt: skip
 
 
-def evaluate(bench, atoms, model, name: str, ranks=1, kspace=None, style="", body="run 0\n"):
-    """Energy, forces, ... of a deck in one unit system, all back in eV, angstrom, e and eV/A^3."""
+def deck_in(bench, atoms, model, name: str, kspace=None, style="") -> str:
+    """Write the structure in one unit system; commands up to the pair style."""
     unit = UNITS[name]
     scaled = atoms.copy()
     scaled.set_cell(atoms.cell.array * unit["length"])
@@ -50,7 +50,7 @@ def evaluate(bench, atoms, model, name: str, ranks=1, kspace=None, style="", bod
     write_data(bench.directory / "structure.data", scaled, bench.elements)
     masses = [atomic_masses[atomic_numbers[e]] * unit["mass"] for e in bench.elements]
     boundary = " ".join("p" if periodic else "f" for periodic in atoms.pbc)
-    deck = f"""units {name}
+    return f"""units {name}
 boundary {boundary}
 atom_style charge
 atom_modify map yes
@@ -62,6 +62,13 @@ timestep {0.5 * unit["time"]:.17g}
 pair_style equicalc {style}
 pair_coeff * * {model} K Cl
 {f"kspace_style {kspace}" if kspace else ""}
+"""
+
+
+def evaluate(bench, atoms, model, name: str, ranks=1, kspace=None, style="", body="run 0\n"):
+    """Energy, forces, ... of a deck in one unit system, all back in eV, angstrom, e and eV/A^3."""
+    unit = UNITS[name]
+    deck = f"""{deck_in(bench, atoms, model, name, kspace, style)}
 compute e all pe/atom
 compute sum all reduce sum c_e
 compute d all pair equicalc
@@ -150,6 +157,35 @@ def test_atoms_move_the_same_in_every_unit_system(bench, model_of, name):
     assert np.abs(found["positions"] - expected["positions"]).max() < 1e-5 * moved
     assert np.abs(found["forces"] - expected["forces"]).max() < 1e-6
     assert abs(found["energy"] - expected["energy"]) < 1e-6
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("model", ["fixed", "predicted with widths", "equilibrated"])
+def test_heat_flux_is_the_same_in_every_unit_system(bench, model_of, model, name):
+    body = """velocity all create 300 7
+compute ke all ke/atom
+compute pe all pe/atom
+compute c all centroid/stress/atom NULL virial
+compute j all heat/flux ke pe c
+thermo_style custom step pe c_j[*]
+thermo_modify format float %.17g norm no
+run 0
+"""
+    currents = []
+    for system in ("metal", name):
+        unit = UNITS[system]
+        deck = deck_in(
+            bench, bench.skewed_salt(), model_of(model), system,
+            kspace="equicalc 1.0e-5", style="ghosts extended",
+        )  # fmt: skip
+        table = bench.run(deck + body).thermo[-1]
+        speed = unit["length"] / unit["time"] * UNITS["metal"]["time"]
+        currents.append(
+            np.array([table[f"c_j[{k}]"][-1] for k in range(1, 7)]) / (unit["energy"] * speed)
+        )
+    assert np.abs(currents[0][:3]).min() > 1e-2
+    # LAMMPS' constants of temperature and of pressure have seven digits
+    assert np.abs(currents[1] - currents[0]).max() < 1e-5 * np.abs(currents[0]).max()
 
 
 def test_unknown_units_are_refused(bench, tiny_model):
