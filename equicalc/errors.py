@@ -27,3 +27,11 @@ class InterruptedRunError(EquicalcError):
 
 class SelfCheckError(EquicalcError):
     """This machine does not reproduce the reference numbers stored in a model file."""
+
+
+class NotConvergedError(EquicalcError):
+    """A relaxation stopped at its step limit."""
+
+
+class ExplosionError(EquicalcError):
+    """A relaxation or a run left the physical range (not finite, or absurdly hot)."""

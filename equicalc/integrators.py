@@ -13,7 +13,7 @@ from ase.constraints import FixCom
 from equicalc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from equicalc.simulate import MDSettings
+    from equicalc.dynamics import MDSettings
 
 
 def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:

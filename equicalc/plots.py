@@ -55,7 +55,7 @@ def time_series(runs: Mapping[str, Mapping[str, Any]], n_atoms: int, title: str 
     Parameters
     ----------
     runs : mapping of str to mapping
-        Label of each run and its records as `equicalc.simulate.run_md` returns them (keys
+        Label of each run and its records as `equicalc.dynamics.run_md` returns them (keys
         time_ps, potential_energy_eV, total_energy_eV, temperature_K, volume_A3).
     n_atoms : int
         Atoms in the cell, to show extensive quantities per atom.

@@ -19,7 +19,7 @@ from ase.build import bulk
 from shared import Story, table
 
 from equicalc import EquiCalculator, plots
-from equicalc.simulate import relax
+from equicalc.relaxation import relax
 
 # DFT (PBEsol), harmonic, at the lattice constant of the training data, which is not relaxed but
 # near the experiment at room temperature: values of the KCl calculation of A. Togo et al.,

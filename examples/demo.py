@@ -22,8 +22,9 @@ from shared import DATA, Story, ThermoProgress, bar, table
 
 from equicalc import EquiCalculator, plots
 from equicalc.analysis import partial_rdfs
+from equicalc.dynamics import MDSettings, run_md
 from equicalc.lammps_run import run_deck, single_point, write_data
-from equicalc.simulate import MDSettings, relax, run_md
+from equicalc.relaxation import relax
 
 ELEMENTS = ["K", "Cl"]
 TEMPERATURE = 300.0  # K

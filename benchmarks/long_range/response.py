@@ -27,7 +27,7 @@ from benchmarks.long_range.common import (
 from equicalc import EquiCalculator
 from equicalc.data.structures import VACUUM_PERMITTIVITY
 from equicalc.evaluate import Comparison, compare
-from equicalc.simulate import relax
+from equicalc.relaxation import relax
 from equicalc.train.config import load_config
 from equicalc.train.pipeline import load_data
 

@@ -25,9 +25,9 @@ from equicalc.commands.common import (
     split_index,
     write_structure,
 )
-from equicalc.errors import ConfigError, EquicalcError
-from equicalc.simulate import COLUMNS, MDSettings, NotConvergedError, run_md
-from equicalc.simulate import relax as relax_atoms
+from equicalc.dynamics import COLUMNS, MDSettings, run_md
+from equicalc.errors import ConfigError, EquicalcError, NotConvergedError
+from equicalc.relaxation import relax as relax_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -6,7 +6,7 @@ import pytest
 from ase import Atoms
 from ase.io import read, write
 
-from equicalc import cli, simulate
+from equicalc import cli, dynamics
 from equicalc.commands import simulation
 from tests.commands.conftest import equicalc, fails
 
@@ -24,7 +24,7 @@ def test_md_writes_trajectory_log_and_picture(ensemble, tiny_model, crystal, tmp
     with log.open() as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["step"]) for row in rows] == [0, 2, 4]
-    assert tuple(rows[0]) == simulate.COLUMNS
+    assert tuple(rows[0]) == dynamics.COLUMNS
     assert read(out, "-1").get_potential_energy() == pytest.approx(
         float(rows[-1]["potential_energy_eV"]), abs=ENERGY_TOLERANCE
     )
@@ -66,7 +66,7 @@ def test_failed_run_keeps_the_old_trajectory_and_the_part_that_was_done(
     out = tmp_path / "t.xyz"
     out.write_text("precious")
     # any positive temperature counts as an explosion; the first record is written by then
-    monkeypatch.setattr(simulate, "EXPLOSION_TEMPERATURE", 300.5)
+    monkeypatch.setattr(dynamics, "EXPLOSION_TEMPERATURE", 300.5)
     words = ("--steps", 400, "--interval", 1, "--temperature", 300, "--timestep", 2, "-o", out)
     message = fails(capsys, "md", tiny_model, crystal, *words)
     assert "exploded at step" in message
@@ -75,10 +75,10 @@ def test_failed_run_keeps_the_old_trajectory_and_the_part_that_was_done(
 
 
 def test_interrupted_run_says_where_its_part_is(tiny_model, crystal, tmp_path, capsys, monkeypatch):
-    original = simulate.run_md
+    original = dynamics.run_md
 
     def interrupted(atoms, settings, on_record):
-        original(atoms, simulate.MDSettings(steps=1, interval=1), on_record=on_record)
+        original(atoms, dynamics.MDSettings(steps=1, interval=1), on_record=on_record)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("equicalc.commands.simulation.run_md", interrupted)

@@ -1,104 +1,22 @@
-"""Relaxation and molecular dynamics with cheap calculators whose answers are known."""
+"""Molecular dynamics with a cheap calculator whose answers are known."""
 
 import numpy as np
 import pytest
-from ase import Atoms, units
-from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
+from ase import Atoms
+from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from equicalc.analysis import GPA_PER_EV_A3, linear_drift, partial_rdfs
-from equicalc.errors import ConfigError, DataError
-from equicalc.simulate import ExplosionError, MDSettings, relax, run_md
+from equicalc.dynamics import MDSettings, run_md
+from equicalc.errors import ConfigError, DataError, ExplosionError
+from tests.copper import Exploding, copper
 
-# EMT's lattice constant of copper, angstrom, to the digits an energy-volume curve gives.
-EMT_COPPER = 3.590
-LATTICE_TOLERANCE = 5e-3
 # Velocity Verlet at 2 fs conserves EMT copper's energy to about 1e-5 eV/atom; ten times that.
 NVE_TOLERANCE = 1e-4
 # The mean over 15 records of 32 atoms scatters by about 4 % of the temperature.
 TEMPERATURE_TOLERANCE = 0.15
 # Thermostat chains hold the mean of a long run better than its fluctuations tell.
 MEAN_TOLERANCE = 0.05
-
-
-def copper(repeat=2, strain=0.0):
-    atoms = bulk("Cu", "fcc", a=EMT_COPPER * (1 + strain), cubic=True).repeat(repeat)
-    atoms.calc = EMT()
-    return atoms
-
-
-class Exploding(Calculator):
-    """A force that is not a number, as of overlapping atoms."""
-
-    implemented_properties = ("energy", "forces")
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
-        super().calculate(atoms, properties, system_changes)
-        self.results = {"energy": np.nan, "forces": np.full((len(self.atoms), 3), np.nan)}
-
-
-def test_cell_relaxation_finds_the_lattice_constant():
-    result = relax(copper(1, strain=0.03), cell=True, fmax=1e-3)
-    assert result.converged
-    assert result.max_stress < 1e-3
-    assert result.atoms.cell.lengths() == pytest.approx([EMT_COPPER] * 3, abs=LATTICE_TOLERANCE)
-
-
-def test_pressure_is_balanced_by_the_stress_of_the_relaxed_cell():
-    result = relax(copper(1), cell=True, hydrostatic=True, pressure_gpa=5.0, fmax=1e-3)
-    stress = result.atoms.get_stress(voigt=False)
-    assert np.trace(stress) / 3 / units.GPa == pytest.approx(-5.0, abs=0.05)
-
-
-def test_relaxation_leaves_the_argument_alone_and_lowers_the_energy():
-    atoms = copper()
-    atoms.rattle(0.1, seed=3)
-    before = atoms.positions.copy()
-    result = relax(atoms, fmax=0.01)
-    assert np.array_equal(atoms.positions, before)
-    assert result.energy < atoms.get_potential_energy()
-    assert result.fmax <= 0.01
-    assert result.max_stress is None
-
-
-def test_step_limit_is_reported_as_not_converged():
-    atoms = copper()
-    atoms.rattle(0.1, seed=3)
-    result = relax(atoms, steps=1, fmax=1e-6)
-    assert not result.converged
-    assert result.steps == 1
-
-
-def test_unknown_optimizer_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'newton'.*lbfgs, fire, bfgs"):
-        relax(copper(1), optimizer="newton")
-
-
-def test_cell_relaxation_of_a_molecule_is_refused():
-    atoms = molecule("H2O")
-    atoms.calc = EMT()
-    with pytest.raises(ConfigError, match="three periodic directions"):
-        relax(atoms, cell=True)
-
-
-def test_structure_without_calculator_is_refused():
-    atoms = copper(1)
-    atoms.calc = None
-    with pytest.raises(DataError, match="no calculator"):
-        relax(atoms)
-    with pytest.raises(DataError, match="no calculator"):
-        run_md(atoms, MDSettings())
-
-
-def test_forces_that_are_not_finite_stop_a_relaxation_and_a_run():
-    atoms = copper(1)
-    atoms.calc = Exploding()
-    with pytest.raises(ExplosionError, match="not finite"):
-        relax(atoms)
-    with pytest.raises(ExplosionError, match="exploded at step 0"):
-        run_md(atoms, MDSettings(steps=2))
 
 
 def test_nve_conserves_energy_and_momentum():
@@ -222,31 +140,15 @@ def test_npt_of_a_molecule_is_refused():
         run_md(atoms, MDSettings("npt"))
 
 
-def test_rdf_of_rocksalt_counts_six_unlike_and_twelve_like_neighbours():
-    atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
-    radii, rdf = partial_rdfs([atoms, atoms], r_max=4.5, n_bins=450)
-    shell = 4 * np.pi * radii**2 * (radii[1] - radii[0])
-    density = 4 / atoms.get_volume()
-    counts = {pair: np.sum(shell * g) * density for pair, g in rdf.items()}
-    # thin shells: the integral of r^2 dr over a bin differs from its exact volume by (dr/r)^2/12
-    assert counts["Cl", "Na"] == pytest.approx(6.0, rel=1e-4)
-    assert counts["Na", "Na"] == pytest.approx(12.0, rel=1e-4)
-    assert counts["Cl", "Cl"] == pytest.approx(12.0, rel=1e-4)
+def test_structure_without_calculator_is_refused():
+    atoms = copper(1)
+    atoms.calc = None
+    with pytest.raises(DataError, match="no calculator"):
+        run_md(atoms, MDSettings())
 
 
-def test_rdf_of_no_frames_or_of_a_molecule_is_refused():
-    with pytest.raises(DataError, match="at least one frame"):
-        partial_rdfs([])
-    with pytest.raises(DataError, match="three periodic directions"):
-        partial_rdfs([molecule("H2O")])
-
-
-def test_drift_is_the_slope_of_a_line():
-    time = np.linspace(0, 2, 11)
-    assert linear_drift(time, 3.0 - 0.5 * time) == pytest.approx(-0.5, rel=1e-12)
-    with pytest.raises(DataError, match="two points"):
-        linear_drift([0.0], [1.0])
-
-
-def test_pressure_unit_is_that_of_ase():
-    assert pytest.approx(1.0 / units.GPa, rel=1e-6) == GPA_PER_EV_A3
+def test_energies_that_are_not_finite_stop_a_run():
+    atoms = copper(1)
+    atoms.calc = Exploding()
+    with pytest.raises(ExplosionError, match="exploded at step 0"):
+        run_md(atoms, MDSettings(steps=2))
