@@ -10,9 +10,6 @@ from ase import Atoms
 
 from equicalc.errors import DataError
 
-# 1 eV/A^3 in GPa
-GPA_PER_EV_A3 = 160.2176634
-
 
 def partial_rdfs(
     frames: Iterable[Atoms], r_max: float = 8.0, n_bins: int = 160

@@ -1,11 +1,10 @@
-"""Distribution functions, drifts and units of runs, against numbers known otherwise."""
+"""Distribution functions and drifts of runs, against numbers known otherwise."""
 
 import numpy as np
 import pytest
-from ase import units
 from ase.build import bulk, molecule
 
-from equicalc.analysis import GPA_PER_EV_A3, linear_drift, partial_rdfs
+from equicalc.analysis import linear_drift, partial_rdfs
 from equicalc.errors import DataError
 
 
@@ -33,7 +32,3 @@ def test_drift_is_the_slope_of_a_line():
     assert linear_drift(time, 3.0 - 0.5 * time) == pytest.approx(-0.5, rel=1e-12)
     with pytest.raises(DataError, match="two points"):
         linear_drift([0.0], [1.0])
-
-
-def test_pressure_unit_is_that_of_ase():
-    assert pytest.approx(1.0 / units.GPa, rel=1e-6) == GPA_PER_EV_A3

@@ -3,7 +3,6 @@
 The kernels' source is tested on any machine: tests/nn compiles it for the host.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from equicalc import EquiCalculator
 from equicalc.core import load_library
 from equicalc.electrostatics import device_mesh, mesh, solve
 from equicalc.models import shipped
+from tests.comparing import assert_close
+from tests.interop.structures import structures
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
-sys.path.insert(0, str(Path(__file__).resolve().parent / "interop"))
-from structures import structures  # noqa: E402
 
 pytestmark = [
     pytest.mark.cuda,
@@ -46,13 +45,6 @@ def results(model, atoms, **options):
     return found
 
 
-def assert_same(found, expected, tolerance):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        scale = max(1.0, np.abs(value).max())
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * scale, err_msg=name)
-
-
 def crystal(name):
     """A rattled crystal of the elements of a shipped model, from its own self-check."""
     block = EquiCalculator(name).metadata["self_check"]
@@ -71,8 +63,8 @@ def test_this_build_has_kernels_for_the_device():
 def test_shipped_models_give_the_results_of_the_cpu(name):
     atoms = crystal(name)
     expected = results(name, atoms)
-    assert_same(results(name, atoms, device="cuda"), expected, ROUNDING)
-    assert_same(results(name, atoms, device="cuda", dtype="float32"), expected, SINGLE)
+    assert_close(results(name, atoms, device="cuda"), expected, ROUNDING)
+    assert_close(results(name, atoms, device="cuda", dtype="float32"), expected, SINGLE)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +79,7 @@ def test_shipped_models_give_the_results_of_the_cpu(name):
     ids=["small cell", "one atom in a box", "one atom", "two far atoms", "molecule"],
 )
 def test_structures_with_few_atoms_or_no_edges(atoms):
-    assert_same(results("kcl", atoms, device="cuda"), results("kcl", atoms), ROUNDING)
+    assert_close(results("kcl", atoms, device="cuda"), results("kcl", atoms), ROUNDING)
 
 
 def test_model_files_use_the_kernels_and_not_torch_expressions():
@@ -117,7 +109,7 @@ def test_a_moving_structure_is_followed_through_new_neighbour_lists():
         for calculator in (on_device, on_cpu):
             atoms.calc = calculator
             found.append({"forces": atoms.get_forces(), "stress": atoms.get_stress()})
-        assert_same(*found, ROUNDING)
+        assert_close(*found, ROUNDING)
     assert on_device._network.neighbors.n_searches > 1
 
 
@@ -134,7 +126,7 @@ def test_steps_that_the_device_repeats_give_the_results_of_the_cpu(dtype):
         for calculator in (on_device, on_cpu):
             moved.calc = calculator
             found.append({"forces": moved.get_forces(), "stress": moved.get_stress()})
-        assert_same(*found, ROUNDING if dtype == "float64" else SINGLE)
+        assert_close(*found, ROUNDING if dtype == "float64" else SINGLE)
         assert on_device._network.steps.is_recorded == (step >= 2)
 
 
@@ -157,7 +149,7 @@ def test_steps_of_imported_networks_are_repeated_too(kind, tmp_path):
         for calculator in (on_device, on_cpu):
             atoms.calc = calculator
             found.append({"forces": atoms.get_forces()})
-        assert_same(*found, ROUNDING)
+        assert_close(*found, ROUNDING)
     assert on_device._network.steps.is_recorded
 
 
@@ -195,7 +187,7 @@ def test_the_mesh_gives_the_results_of_the_cpu(n_widths, order, points):
     for single, tolerance in ((False, ROUNDING), (True, SINGLE)):
         found = device_mesh.mesh_sums(*arguments, widths, shapes, order, 1e-2, single, "cuda")[0]
         kinds = ("energy", "potentials", "forces", "virial")
-        assert_same({k: found[k] for k in kinds}, {k: expected[k] for k in kinds}, tolerance)
+        assert_close({k: found[k] for k in kinds}, {k: expected[k] for k in kinds}, tolerance)
 
 
 @pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False)], ids=["bulk", "slab"])
@@ -241,7 +233,7 @@ def test_models_have_their_coulomb_energy_from_the_mesh_on_the_device(name, kspa
     tight = {"kspace_accuracy": 1e-8}
     expected = results(name, atoms, kspace="ewald", kspace_accuracy=1e-11)
     # the error of the mesh: 5 eV/A times the accuracy
-    assert_same(results(name, atoms, device="cuda", kspace=kspace, **tight), expected, 1e-7)
+    assert_close(results(name, atoms, device="cuda", kspace=kspace, **tight), expected, 1e-7)
     assert set(calls) == {"cuda"}
 
 
@@ -282,7 +274,7 @@ def test_imported_networks_give_the_results_of_the_cpu(kind, tmp_path):
         if set(atoms.get_chemical_symbols()) <= known:
             tested += 1
             expected = results(model, atoms, check=False)
-            assert_same(results(model, atoms, device="cuda", check=False), expected, ROUNDING)
+            assert_close(results(model, atoms, device="cuda", check=False), expected, ROUNDING)
     assert tested > 0
 
 

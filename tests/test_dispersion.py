@@ -11,6 +11,7 @@ from equicalc.data.structures import from_atoms
 from equicalc.dispersion import D3, without_dispersion
 from equicalc.errors import ConfigError
 from tests.conftest import export_tiny
+from tests.derivatives import strained
 
 PBE = {"functional": "pbe", "damping": "bj"}
 # Central differences with this step, angstrom; the sums of D3 end sharply at their cutoffs.
@@ -70,12 +71,8 @@ def test_stress_with_dispersion_is_the_derivative_of_the_energy(calculators, mak
     for k, (a, b) in ((0, (0, 0)), (1, (1, 1)), (5, (0, 1))):
         energies = []
         for sign in (1, -1):
-            strain = np.eye(3)
-            strain[a, b] += 0.5 * sign * STEP
-            strain[b, a] += 0.5 * sign * STEP
-            strained = make()
-            strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
-            energies.append(corrected.get_property("energy", strained))
+            moved = strained(make(), a, b, sign * STEP)
+            energies.append(corrected.get_property("energy", moved))
         slope = (energies[0] - energies[1]) / (2 * STEP) / atoms.get_volume()
         assert slope == pytest.approx(stress[k], abs=DERIVATIVE)
     assert np.abs(stress[2:5]).max() > 0.0 or make is slab

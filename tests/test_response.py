@@ -1,29 +1,29 @@
-"""Every charge model in ASE: exact derivatives, also in a field; polarisation and Born charges.
-
-The structures are those of tests/calculator; here the charge models differ.
-"""
+"""Every charge model in ASE: exact derivatives, also in a field; polarisation and Born charges."""
 
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
-from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from equicalc import EquiCalculator
 from equicalc.data.batch import make_sample
 from equicalc.data.structures import from_atoms
 from equicalc.errors import ConfigError
+from tests.calculator.structures import TIGHT, crystal, molecule, results
 from tests.conftest import export_tiny, tiny_network
+from tests.derivatives import (
+    DERIVATIVE_TOLERANCE,
+    VOIGT,
+    assert_stress_is_a_derivative,
+    deformation,
+    derivative,
+    strained,
+)
 
-# A five-point stencil of step h errs by h^4 times the fifth derivative, and by 1e-14 eV / h.
-STEP = 2e-3
-DERIVATIVE_TOLERANCE = 1e-7
 # Born charges are derivatives of the dipole: the same stencil, e instead of eV/angstrom.
 BORN_TOLERANCE = 1e-7
 # The same sums in another order, energies of some 10 eV.
 EXACT = 1e-9
-TIGHT = 1e-12
 FIELD = (0.1, -0.05, 0.2)  # V/angstrom
 
 FORMAL = {"formal_charges": {"K": 1, "Cl": -1}}
@@ -61,22 +61,6 @@ def path_of(tmp_path_factory):
     return path
 
 
-def crystal(charge=0.0):
-    atoms = bulk("KCl", "rocksalt", a=6.0, cubic=True)
-    strain = np.eye(3) + 0.06 * np.random.default_rng(0).normal(size=(3, 3))
-    atoms.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
-    atoms.rattle(0.2, seed=1)
-    atoms.info["charge"] = charge
-    return atoms
-
-
-def molecule(charge=-1.0):
-    atoms = Atoms("K2Cl3", np.random.default_rng(2).normal(scale=1.0, size=(5, 3)))
-    atoms.positions += 2.5 * np.array([[0, 0, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    atoms.info["charge"] = charge
-    return atoms
-
-
 def slab():
     atoms = crystal()
     atoms.pbc = (True, True, False)
@@ -84,17 +68,6 @@ def slab():
 
 
 STRUCTURES = {"crystal": crystal, "molecule": molecule, "slab": slab}
-
-
-def results(calculator, atoms, wanted=("energy",)):
-    calculator.calculate(atoms, list(wanted))
-    return calculator.results
-
-
-def derivative(value):
-    """Central five-point difference of a function of one displacement at zero."""
-    v = [value(k * STEP) for k in (-2, -1, 1, 2)]
-    return (v[0] - 8 * v[1] + 8 * v[2] - v[3]) / (12 * STEP)
 
 
 def displaced(atoms, atom, axis, step):
@@ -130,17 +103,7 @@ def test_stress_is_the_derivative_of_the_energy(path_of, name, charge):
     calculator = EquiCalculator(path_of(name), kspace_accuracy=TIGHT)
     atoms = crystal(charge)
     stress = results(calculator, atoms)["stress"]
-    for k, (a, b) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
-
-        def energy(step, a=a, b=b):
-            strain = np.eye(3)
-            strain[a, b] += 0.5 * step
-            strain[b, a] += 0.5 * step
-            strained = atoms.copy()
-            strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
-            return results(calculator, strained)["energy"]
-
-        assert abs(derivative(energy) / atoms.get_volume() - stress[k]) < DERIVATIVE_TOLERANCE
+    assert_stress_is_a_derivative(stress, lambda x: results(calculator, x)["energy"], atoms)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -261,18 +224,11 @@ def check_stress_at_fixed_voltages(path, atoms, field, components):
     for k, (a, b) in components:
 
         def enthalpy(step, a=a, b=b):
-            strain = np.eye(3)
-            strain[a, b] += 0.5 * step
-            strain[b, a] += 0.5 * step
-            strained = atoms.copy()
-            strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
-            calculator.set(electric_field=np.linalg.solve(strain, field), check=False)
-            return results(calculator, strained)["energy"]
+            voltages = np.linalg.solve(deformation(a, b, step), field)
+            calculator.set(electric_field=voltages, check=False)
+            return results(calculator, strained(atoms, a, b, step))["energy"]
 
         assert abs(derivative(enthalpy) / atoms.get_volume() - stress[k]) < DERIVATIVE_TOLERANCE
-
-
-VOIGT = list(enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]))
 
 
 @pytest.mark.parametrize("charge", [0.0, 0.7])

@@ -123,31 +123,15 @@ class First(torch.nn.Module):
         return h + torch.nn.functional.pad(own, [0, h.shape[1] - own.shape[1]])
 
 
-class Middle(torch.nn.Module):
-    """`equicalc.nn.layers.MiddleLayer`."""
-
-    def __init__(self, layer: MiddleLayer, l_max: int, channels: int):
-        super().__init__()
-        self.radial = layer.radial
-        self.linear = linear(layer.linear)
-        self.convolution = _Messages(layer.convolution, l_max, channels)
-        self.product = Products(layer.product, l_max, channels)
-        self.skip = linear(layer.skip)
-
-    def forward(
-        self,
-        total: torch.Tensor,
-        species: torch.Tensor,
-        distance: torch.Tensor,
-        harmonics: torch.Tensor,
-        edge_index: torch.Tensor,
-        message_scale: torch.Tensor,
-        n_local: int,
-    ) -> torch.Tensor:
-        """Return features ``[n_local, width]``."""
-        radial = self.radial(distance) * message_scale
-        messages = self.convolution(self.linear(total), radial, harmonics, edge_index, n_local)
-        return self.skip(total[:n_local]) + self.product(messages, species[:n_local])
+def middle(layer: MiddleLayer, l_max: int, channels: int) -> MiddleLayer:
+    """Return the same layer of e3nn's modules."""
+    return MiddleLayer(
+        layer.radial,
+        linear(layer.linear),
+        _Messages(layer.convolution, l_max, channels),
+        Products(layer.product, l_max, channels),
+        linear(layer.skip),
+    )
 
 
 class Last(torch.nn.Module):
@@ -256,7 +240,7 @@ class E3nnNetwork(EquiNetwork):
 
     def _replace(self, network: EquiNetwork, l_max: int, channels: int) -> None:
         self.first = First(self.first, l_max)  # type: ignore[assignment]
-        self.middle = torch.nn.ModuleList(Middle(x, l_max, channels) for x in self.middle)
+        self.middle = torch.nn.ModuleList(middle(x, l_max, channels) for x in self.middle)
         if isinstance(self.last, LastLayer):
             self.last = Last(self.last, l_max, channels)
         else:

@@ -27,10 +27,8 @@ from equicalc.electrostatics import device_mesh, lattice
 _core = load_library()
 
 # Measured spacings of meshes, their costs and how to choose among them: csrc/coulomb/mesh_choice.h,
-# for LAMMPS as well. Key: order of the spline. Spacings in units of sigma, one for each of
-# ACCURACIES.
+# for LAMMPS as well.
 ACCURACIES = tuple(_core.mesh_accuracies())
-SPACINGS = {order: tuple(spacings) for order, spacings in _core.mesh_spacings().items()}
 BEST_ACCURACY = ACCURACIES[-1]
 CPU, DEVICE = _core.MESH_ON_CPU, _core.MESH_ON_DEVICE
 # Of one atom with one wave in the exact sum, which is done on the CPU.

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equicalc.errors import ConfigError, EquicalcError, ModelFileError
+from ase.data import atomic_numbers, chemical_symbols
+
+from equicalc.errors import (
+    ConfigError,
+    EquicalcError,
+    ModelFileError,
+    UnsupportedElementError,
+)
 from equicalc.nn.charged_network import ChargedNetwork
 
 # kind -> module:function of equicalc.interop, called with (source, elements)
@@ -92,3 +99,29 @@ def import_network(
             "that wrote it"
         ) from error
     return found
+
+
+def kept_elements(
+    known: Mapping[int, int], elements: Sequence[str] | None, name: str | Path
+) -> tuple[list[str], list[int]]:
+    """Return the symbols that are kept, by atomic number, and their indices in the original.
+
+    Parameters
+    ----------
+    known : mapping
+        Index of every atomic number.
+    elements : sequence of str, optional
+        Symbols to keep; all by default.
+    name : str or Path
+        Of the network, for an error.
+    """
+    numbers = sorted(known)
+    if elements is not None:
+        unknown = [e for e in elements if atomic_numbers.get(e) not in known]
+        if unknown:
+            raise UnsupportedElementError(
+                f"'{name}' does not know {', '.join(unknown)}; it knows "
+                f"{', '.join(chemical_symbols[z] for z in numbers)}"
+            )
+        numbers = sorted({atomic_numbers[e] for e in elements})
+    return [chemical_symbols[z] for z in numbers], [known[z] for z in numbers]

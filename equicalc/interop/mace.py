@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ase.data import atomic_numbers, chemical_symbols
 from e3nn.o3 import Irreps
 
-from equicalc.errors import ModelFileError, UnsupportedElementError
-from equicalc.interop.imported import Imported
+from equicalc.errors import ModelFileError
+from equicalc.interop.imported import Imported, kept_elements
 from equicalc.interop.mace_weights import (
     activation_of,
     contraction_weights,
@@ -68,7 +67,8 @@ def import_mace(
     model = load_pickled(source)
     _check_supported(model, source)
     head_index = _head(model, head, source)
-    symbols, species = _species(model, elements, source)
+    known = {int(z): index for index, z in enumerate(model.get("atomic_numbers").tolist())}
+    symbols, species = kept_elements(known, elements, source)
     try:
         network = MaceNetwork(_network_config(model, symbols))
     except ValueError as error:
@@ -142,23 +142,6 @@ def _head(model: StandIn, head: str | None, source: str | Path) -> int:
             "--head"
         )
     return heads.index(head)
-
-
-def _species(
-    model: StandIn, elements: Sequence[str] | None, source: str | Path
-) -> tuple[list[str], list[int]]:
-    """Return the symbols that are kept, by atomic number, and their indices in the model."""
-    known = {int(z): index for index, z in enumerate(model.get("atomic_numbers").tolist())}
-    numbers = sorted(known)
-    if elements is not None:
-        unknown = [e for e in elements if atomic_numbers.get(e) not in known]
-        if unknown:
-            raise UnsupportedElementError(
-                f"'{source}' does not know {', '.join(unknown)}; it knows "
-                f"{', '.join(chemical_symbols[z] for z in numbers)}"
-            )
-        numbers = sorted({atomic_numbers[e] for e in elements})
-    return [chemical_symbols[z] for z in numbers], [known[z] for z in numbers]
 
 
 def _network_config(model: StandIn, symbols: list[str]) -> MaceConfig:

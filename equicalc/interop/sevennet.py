@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ase.data import atomic_numbers, chemical_symbols
 from e3nn.o3 import Irreps
 
-from equicalc.errors import ModelFileError, UnsupportedElementError
-from equicalc.interop.imported import Imported
+from equicalc.errors import ModelFileError
+from equicalc.interop.imported import Imported, kept_elements
 from equicalc.interop.sevennet_checkpoint import Checkpoint, read_checkpoint
 from equicalc.interop.sevennet_weights import (
     Constants,
@@ -88,7 +87,10 @@ def import_sevennet(
         The network does not know one of the elements.
     """
     checkpoint = read_checkpoint(source, modal)
-    symbols, species = _species(checkpoint, elements)
+    types = {int(z): int(index) for z, index in checkpoint.config["_type_map"].items()}
+    # networks for all elements count a placeholder of number 0 among them
+    known = {z: index for z, index in types.items() if z > 0}
+    symbols, species = kept_elements(known, elements, checkpoint.name)
     try:
         network = GatedNetwork(_network_config(checkpoint, symbols))
     except ValueError as error:
@@ -115,23 +117,6 @@ def import_sevennet(
         _set_scale_and_shift(network, checkpoint, species, constant)
     network.prepare()
     return Imported(network, _about(checkpoint))
-
-
-def _species(checkpoint: Checkpoint, elements: Sequence[str] | None) -> tuple[list[str], list[int]]:
-    """Return the symbols that are kept, by atomic number, and their indices in the checkpoint."""
-    # networks for all elements count a placeholder of number 0 among them
-    types = {int(z): int(index) for z, index in checkpoint.config["_type_map"].items()}
-    known = {z: index for z, index in types.items() if z > 0}
-    numbers = sorted(known)
-    if elements is not None:
-        unknown = [e for e in elements if atomic_numbers.get(e) not in known]
-        if unknown:
-            raise UnsupportedElementError(
-                f"'{checkpoint.name}' does not know {', '.join(unknown)}; it knows "
-                f"{', '.join(chemical_symbols[z] for z in numbers)}"
-            )
-        numbers = sorted({atomic_numbers[e] for e in elements})
-    return [chemical_symbols[z] for z in numbers], [known[z] for z in numbers]
 
 
 def _network_config(checkpoint: Checkpoint, symbols: list[str]) -> GatedNetworkConfig:

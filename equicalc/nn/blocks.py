@@ -7,8 +7,6 @@ the channel last, ``[2 l + 1, multiplicity]``. e3nn has the channel first inside
 
 from typing import List, Tuple
 
-import torch
-
 Irrep = Tuple[int, int, int]
 
 
@@ -42,23 +40,3 @@ def parse_irreps(text: str) -> List[Irrep]:
             raise ValueError(f"irreps: cannot read {part!r} in {text!r}; write 128x0e+64x1o")
         result.append((int(mul or "1"), int(kind[:-1]), 1 if kind[-1] == "e" else -1))
     return result
-
-
-def from_e3nn(x: torch.Tensor, irreps: List[Irrep]) -> torch.Tensor:
-    """Return features ``[n, width]`` in our order from e3nn's."""
-    parts = []
-    for block, (mul, degree, _) in zip(
-        torch.split_with_sizes(x, [block_size(i) for i in irreps], dim=1), irreps, strict=True
-    ):
-        parts.append(block.view(-1, mul, 2 * degree + 1).transpose(1, 2).flatten(1))
-    return torch.cat(parts, dim=1)
-
-
-def to_e3nn(x: torch.Tensor, irreps: List[Irrep]) -> torch.Tensor:
-    """Return features ``[n, width]`` in e3nn's order from ours."""
-    parts = []
-    for block, (mul, degree, _) in zip(
-        torch.split_with_sizes(x, [block_size(i) for i in irreps], dim=1), irreps, strict=True
-    ):
-        parts.append(block.view(-1, 2 * degree + 1, mul).transpose(1, 2).flatten(1))
-    return torch.cat(parts, dim=1)

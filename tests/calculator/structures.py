@@ -12,19 +12,20 @@ TIGHT = 1e-12
 FLOAT32_FORCES = 1e-4
 
 
-def crystal():
+def crystal(charge=0.0):
     """Eight ions in a triclinic cell, far from equilibrium."""
     atoms = bulk("KCl", "rocksalt", a=6.0, cubic=True)
     strain = np.eye(3) + 0.06 * np.random.default_rng(0).normal(size=(3, 3))
     atoms.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
     atoms.rattle(0.2, seed=1)
+    atoms.info["charge"] = charge
     return atoms
 
 
-def molecule():
+def molecule(charge=-1.0):
     atoms = Atoms("K2Cl3", np.random.default_rng(2).normal(scale=1.0, size=(5, 3)))
     atoms.positions += 2.5 * np.array([[0, 0, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    atoms.info["charge"] = -1
+    atoms.info["charge"] = charge
     return atoms
 
 
@@ -39,6 +40,6 @@ def slab():
 STRUCTURES = {"crystal": crystal, "molecule": molecule, "slab": slab}
 
 
-def results(calculator, atoms):
-    calculator.calculate(atoms, ["energy"])
+def results(calculator, atoms, wanted=("energy",)):
+    calculator.calculate(atoms, list(wanted))
     return calculator.results

@@ -15,6 +15,7 @@ from equicalc.deploy.compiled import WEIGHTS_MEMBER, write_package
 from equicalc.deploy.reading import read_network
 from equicalc.errors import ModelFileError
 from equicalc.lammps_run import single_point
+from tests.comparing import assert_close
 from tests.conftest import tiny_network
 
 # the same operators and sums in another order
@@ -84,10 +85,7 @@ def test_outputs_and_gradients_are_those_of_the_scripted_model(models, kind, n_a
     for dtype, tolerance in (("float64", FLOAT64), ("float32", FLOAT32)):
         expected = evaluated(scripted, *arguments, dtype=dtype)
         found = evaluated(compiled, *arguments, dtype=dtype, compiled=True)
-        for a, b in zip(found, expected, strict=True):
-            assert a.shape == b.shape
-            if b.numel():
-                assert (a - b).abs().max() <= tolerance * max(1.0, b.abs().max().item())
+        assert_close(found, expected, tolerance)
 
 
 @pytest.mark.slow
@@ -107,9 +105,7 @@ def test_atoms_of_other_ranks_have_no_energies_and_take_part_as_senders(models):
     inside = edges[0] < 5
     arguments = (species, edges[:, inside].contiguous(), vectors[inside].contiguous(), 5)
     found = evaluated(compiled, *arguments, compiled=True)
-    for a, b in zip(found, evaluated(scripted, *arguments), strict=True):
-        assert a.shape == b.shape
-        assert (a - b).abs().max() <= FLOAT64 * max(1.0, b.abs().max().item())
+    assert_close(found, evaluated(scripted, *arguments), FLOAT64)
 
 
 @pytest.mark.slow
@@ -122,9 +118,7 @@ def test_lammps_gets_the_same_results_from_both_files(models, tmp_path, kind, ra
         )
         for path in models(kind)
     )
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        assert np.abs(found[name] - values).max() <= FLOAT64 * max(1.0, np.abs(values).max()), name
+    assert_close(found, expected, FLOAT64)
 
 
 @pytest.mark.slow
@@ -139,8 +133,7 @@ def test_ase_gets_the_same_properties_from_both_files(models, kind):
             if kind != "no charges":
                 values.append(atoms.get_charges())
             found.append([np.array(v) for v in values])
-        for a, b in zip(*found, strict=True):
-            assert np.abs(a - b).max() <= tolerance * max(1.0, np.abs(b).max())
+        assert_close(*found, tolerance)
 
 
 @pytest.mark.slow

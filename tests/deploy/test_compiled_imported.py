@@ -16,6 +16,7 @@ from equicalc.nn.architectures import build
 from equicalc.nn.gated_config import GatedNetworkConfig
 from equicalc.nn.mace_config import MaceConfig
 from tests.commands.conftest import equicalc
+from tests.comparing import assert_close
 from tests.deploy.test_compiled import FLOAT32, FLOAT64, crystal, evaluated, graph
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -129,13 +130,6 @@ def models(tmp_path_factory):
     return files
 
 
-def assert_close(found, expected, tolerance):
-    for a, b in zip(found, expected, strict=True):
-        assert a.shape == b.shape
-        if b.numel():
-            assert (a - b).abs().max() <= tolerance * max(1.0, b.abs().max().item())
-
-
 @pytest.mark.parametrize("kind", KINDS)
 # none, one atom alone and with its own images, atoms without edges, many
 @pytest.mark.parametrize(("n_atoms", "n_edges"), [(0, 0), (1, 0), (1, 5), (9, 4), (40, 700)])
@@ -182,8 +176,7 @@ def test_ase_gets_the_same_properties_from_both_files(models, kind):
             if read_metadata(path)["charges"] is not None:
                 values.append(atoms.get_charges())
             found.append([np.array(v) for v in values])
-        for a, b in zip(*found, strict=True):
-            assert np.abs(a - b).max() <= tolerance * max(1.0, np.abs(b).max())
+        assert_close(*found, tolerance)
 
 
 def test_predicted_charges_depend_on_the_surroundings(models):
@@ -204,9 +197,7 @@ def test_lammps_gets_the_same_results_from_both_files(models, tmp_path, kind, ra
     found = single_point(
         crystal(), str(compiled), ["K", "Cl"], tmp_path, ranks=ranks, kspace=kspace, precision=words
     )
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        assert np.abs(found[name] - values).max() <= FLOAT64 * max(1.0, np.abs(values).max()), name
+    assert_close(found, expected, FLOAT64)
 
 
 @pytest.mark.parametrize("kind", KINDS)

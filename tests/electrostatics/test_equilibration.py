@@ -14,6 +14,7 @@ from equicalc.electrostatics import (
     solve,
 )
 from equicalc.errors import DataError
+from tests.derivatives import deformation
 
 BULK, SLAB, OPEN = (True, True, True), (True, True, False), (False, False, False)
 BOUNDARIES = pytest.mark.parametrize("pbc", [BULK, SLAB, OPEN], ids=["bulk", "slab", "open"])
@@ -161,9 +162,7 @@ def test_forces_and_virial_at_fixed_charges_are_slopes_of_the_lowest_energy(samp
     for a, b in ((0, 0), (0, 1)):
         ends = []
         for sign in (1, -1):
-            strain = np.eye(3)
-            strain[a, b] += 0.5 * sign * step
-            strain[b, a] += 0.5 * sign * step
+            strain = deformation(a, b, sign * step)
             atoms.positions, atoms.cell = positions @ strain, cell @ strain
             ends.append(lowest()[0])
         assert -(ends[0] - ends[1]) / (2 * step) == pytest.approx(result.virial[a, b], abs=1e-5)

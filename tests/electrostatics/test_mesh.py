@@ -9,15 +9,12 @@ import torchpme
 
 from equicalc import _core
 from equicalc.electrostatics import COULOMB_CONSTANT, lattice, mesh, solve
+from tests.comparing import rms
 
 BULK, SLAB = (True, True, True), (True, True, False)
 SIGMA = 1.0
 # Sums of a few hundred terms of a few eV in another order.
 ROUNDING = 1e-9
-
-
-def rms(values):
-    return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
 
 
 def core_mesh(system, points, order, sigma=SIGMA, threads=1):
@@ -116,7 +113,7 @@ def test_needles_plates_and_tiny_cells_are_as_accurate(edges):
     assert rms(rough.forces - exact.forces) < 3e-5
 
 
-@pytest.mark.parametrize("order", sorted(mesh.SPACINGS))
+@pytest.mark.parametrize("order", sorted(_core.mesh_spacings()))
 @pytest.mark.parametrize("total_charge", [0.0, 1.0])
 def test_finer_meshes_converge_to_the_exact_sum(random_system, order, total_charge):
     system = random_system(10, total_charge, seed=4)
@@ -127,7 +124,7 @@ def test_finer_meshes_converge_to_the_exact_sum(random_system, order, total_char
 
 
 @pytest.mark.parametrize("sigma", [SIGMA, (0.9, 1.2, 0.9, 1.6)], ids=["one", "widths"])
-@pytest.mark.parametrize("order", sorted(mesh.SPACINGS))
+@pytest.mark.parametrize("order", sorted(_core.mesh_spacings()))
 def test_forces_potentials_and_virial_are_slopes_of_the_mesh_energy(random_system, order, sigma):
     system, points, step = random_system(4, 0.6, seed=5), [10, 12, 9], 1e-4
     result = mesh_sum(system, points, order, sigma)

@@ -6,6 +6,7 @@ import pytest
 from equicalc import _core
 from equicalc.electrostatics import mesh, solve
 from equicalc.electrostatics.constants import COULOMB_CONSTANT
+from tests.comparing import SUMS, assert_sums_close, rms
 
 SIGMA, ACCURACY, POINTS, ORDER = 1.0, 1e-5, (12, 15, 16), 6
 BULK = (True, True, True)
@@ -13,11 +14,6 @@ BULK = (True, True, True)
 ROUNDING = 1e-11
 # float32 has 7 digits; mesh points of opposite signs are added up.
 SINGLE = 3e-6
-KINDS = ("energy", "potentials", "forces", "virial")
-
-
-def rms(values):
-    return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
 
 
 def expected_of(system, points=POINTS):
@@ -27,12 +23,6 @@ def expected_of(system, points=POINTS):
     return mesh.mesh_sum(*atoms, system.cell, points, ORDER, waves)
 
 
-def assert_same(found, expected, tolerance=ROUNDING):
-    for kind in KINDS:
-        largest = max(1.0, np.abs(expected[kind]).max(initial=0.0))
-        assert np.abs(found[kind] - expected[kind]).max(initial=0.0) < tolerance * largest, kind
-
-
 @pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
 @pytest.mark.parametrize("total_charge", [0.0, 1.5])
@@ -40,7 +30,7 @@ def test_sum_is_that_of_the_mesh_of_ase(random_system, device, single, total_cha
     system = random_system(30, total_charge, seed=1)
     solver = _core.MeshSolver(SIGMA, POINTS, ORDER, ACCURACY, single, device)
     found = solver.solve(system.charges, system.positions, system.cell)
-    assert_same(found, expected_of(system), SINGLE if single else ROUNDING)
+    assert_sums_close(found, expected_of(system), SINGLE if single else ROUNDING)
 
 
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
@@ -49,7 +39,7 @@ def test_any_numbers_of_points_are_transformed(random_system, points, single):
     system = random_system(30, seed=9)
     solver = _core.MeshSolver(SIGMA, points, ORDER, ACCURACY, single)
     found = solver.solve(system.charges, system.positions, system.cell)
-    assert_same(found, expected_of(system, points), SINGLE if single else ROUNDING)
+    assert_sums_close(found, expected_of(system, points), SINGLE if single else ROUNDING)
 
 
 @pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
@@ -59,7 +49,7 @@ def test_other_cells_and_numbers_of_atoms_may_follow(random_system, device):
         system = random_system(n or 1, seed=seed, skew=skew)
         system.charges, system.positions = system.charges[:n], system.positions[:n]
         found = solver.solve(system.charges, system.positions, system.cell)
-        assert_same(found, expected_of(system))
+        assert_sums_close(found, expected_of(system), ROUNDING)
 
 
 @pytest.mark.parametrize("device", [None, "cpu"], ids=["mesh", "operators of devices"])
@@ -161,16 +151,16 @@ def test_result_does_not_depend_on_the_number_of_threads(random_system):
         )
         for n in (1, 3)
     )
-    for kind in KINDS:
+    for kind in SUMS:
         assert np.array_equal(one[kind], three[kind]), kind
 
 
-@pytest.mark.parametrize("order", sorted(mesh.SPACINGS))
+@pytest.mark.parametrize("order", sorted(_core.mesh_spacings()))
 def test_accuracy_of_a_spacing_is_the_inverse_of_the_spacing_of_an_accuracy(order):
-    for accuracy in np.geomspace(1e-2, mesh.ACCURACIES[len(mesh.SPACINGS[order]) - 1], 7):
+    for accuracy in np.geomspace(1e-2, mesh.ACCURACIES[len(_core.mesh_spacings()[order]) - 1], 7):
         spacing = _core.mesh_spacing(order, accuracy)
         assert _core.mesh_accuracy(order, spacing) == pytest.approx(accuracy, rel=1e-9)
-    finest = mesh.SPACINGS[order][-1]
+    finest = _core.mesh_spacings()[order][-1]
     finer, coarser = _core.mesh_accuracy(order, 0.8 * finest), _core.mesh_accuracy(order, 2.0)
     assert finer < _core.mesh_accuracy(order, finest)
     assert coarser > 1e-2

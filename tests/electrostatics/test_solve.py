@@ -8,6 +8,7 @@ import pytest
 from equicalc import _core
 from equicalc.electrostatics import COULOMB_CONSTANT, solve
 from equicalc.electrostatics.lattice import taper_range
+from tests.derivatives import deformation
 
 BULK, SLAB, OPEN = (True, True, True), (True, False, True), (False, False, False)
 BOUNDARIES = pytest.mark.parametrize("pbc", [BULK, SLAB, OPEN], ids=["bulk", "slab", "open"])
@@ -86,10 +87,8 @@ def test_virial_is_the_slope_of_the_energy_under_every_strain(random_system, pbc
     for a, b in np.ndindex(3, 3):
         ends = []
         for sign in (1, -1):
-            strain = np.zeros((3, 3))
-            strain[a, b] += 0.5 * sign * STEP
-            strain[b, a] += 0.5 * sign * STEP
-            system.cell, system.positions = (x @ (np.eye(3) + strain) for x in (cell, positions))
+            strain = deformation(a, b, sign * STEP)
+            system.cell, system.positions = cell @ strain, positions @ strain
             ends.append(run(system, pbc).energy)
         found[a, b] = -(ends[0] - ends[1]) / (2 * STEP)
     # Second-order error here: STEP^2 times a third derivative of hundreds of eV.

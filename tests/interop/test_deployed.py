@@ -1,7 +1,6 @@
 """Imported networks as model files: ASE, precision, LAMMPS on ranks, symmetry, derivatives."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,8 @@ from equicalc.interop import import_network
 from equicalc.interop.imported import CHOICES
 from equicalc.interop.sevennet import import_sevennet
 from equicalc.lammps_run import single_point
-
-HERE = Path(__file__).resolve().parent
-REFERENCE = HERE.parent / "reference"
-sys.path.insert(0, str(HERE))
-from structures import structures  # noqa: E402
+from tests.interop.comparing import PROMISE, REFERENCE
+from tests.interop.structures import structures
 
 # name -> kind, file, head or mode
 SOURCES = {
@@ -61,8 +57,6 @@ class Tolerances:
     finite_difference: float
 
 
-# what an imported network promises; forces above 1 eV/angstrom relative
-PROMISE = np.array([1e-6, 1e-5, 1e-6])
 TOLERANCES = {
     # forces of these random networks are about 0.1 eV/angstrom, energies per atom about 5 eV
     "sevennet": Tolerances(np.full(3, 1e-6), np.array([1e-12, 1e-11, 1e-12]), 2e-8),

@@ -1,25 +1,18 @@
 """Imported MACE networks say what the package mace-torch says about the same structures."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from equicalc.data.batch import make_sample
-from equicalc.data.structures import from_atoms
 from equicalc.errors import ConfigError, ModelFileError, UnsupportedElementError
 from equicalc.interop import import_network
 from equicalc.interop.mace import import_mace
 from equicalc.interop.pickled import StandIn, load_pickled
 from equicalc.nn.mace_config import MaceConfig, MaceLayerConfig
-from equicalc.train.potential import Potential
-
-REFERENCE = Path(__file__).resolve().parent.parent / "reference"
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from structures import structures  # noqa: E402
+from tests.interop.comparing import PROMISE, REFERENCE, errors
+from tests.interop.structures import structures
 
 VARIANTS = (
     "vectors",
@@ -34,8 +27,6 @@ VARIANTS = (
 # which are exact here
 ROUNDING = {"vectors": 1e-6}
 EXACT = 1e-10
-# what an imported network promises, eV/atom, eV/angstrom, eV/angstrom^3
-PROMISE = np.array([1e-6, 1e-5, 1e-6])
 
 
 def stored(name):
@@ -46,25 +37,8 @@ def stored(name):
 def load(name, fused, elements=None):
     file, _, head = name.partition(":")
     network = import_mace(REFERENCE / f"mace_{file}.model", elements, head or None).network
-    for module in network.modules():
-        if hasattr(module, "fused"):
-            module.fused = fused
+    network.set_fused(fused)
     return network.requires_grad_(False)
-
-
-def errors(network, atoms, expected):
-    """Errors of energy per atom, forces, stress."""
-    sample = make_sample(
-        from_atoms([atoms], "test")[0], network.config.elements, network.config.cutoff
-    )
-    found = Potential(network)(sample, need_stress=bool(atoms.pbc.all()))
-    result = [
-        abs(found.energy.item() - expected["energy"]) / len(atoms),
-        float(np.abs(found.forces.numpy() - expected["forces"]).max()),
-    ]
-    if atoms.pbc.all():
-        result.append(float(np.abs(found.stress[0].numpy() - expected["stress"]).max()))
-    return np.array(result)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -1,24 +1,17 @@
 """Imported NequIP networks say what the package nequip says about the same structures."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from equicalc.data.batch import make_sample
-from equicalc.data.structures import from_atoms
 from equicalc.errors import ModelFileError, UnsupportedElementError
 from equicalc.interop import nequip_file
 from equicalc.interop.nequip import import_nequip
 from equicalc.interop.pickled import load_package_pickle
-from equicalc.train.potential import Potential
-
-REFERENCE = Path(__file__).resolve().parent.parent / "reference"
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from structures import structures  # noqa: E402
+from tests.interop.comparing import PROMISE, REFERENCE, errors
+from tests.interop.structures import structures
 
 # numbers of the package, written by tests/reference/make_nequip.py
 NUMBERS = json.loads((REFERENCE / "nequip.json").read_text())
@@ -27,32 +20,12 @@ FILES = ("nequip_parity.ckpt", "nequip_parity.nequip.zip")
 ALL_FILES = (*FILES, "nequip_linear.ckpt", "nequip_linear.nequip.zip")
 # the same arithmetic in another order
 ROUNDING = 1e-10
-# what an imported network promises, eV/atom, eV/angstrom, eV/angstrom^3
-PROMISE = np.array([1e-6, 1e-5, 1e-6])
 
 
 def load(name, fused, elements=None):
     network = import_nequip(REFERENCE / name, elements).network
-    for module in network.modules():
-        if hasattr(module, "fused"):
-            module.fused = fused
+    network.set_fused(fused)
     return network.requires_grad_(False)
-
-
-def errors(network, atoms, expected):
-    """Errors of energy per atom, forces, stress; relative to forces above 1 eV/angstrom."""
-    sample = make_sample(
-        from_atoms([atoms], "test")[0], network.config.elements, network.config.cutoff
-    )
-    found = Potential(network)(sample, need_stress=bool(atoms.pbc.all()))
-    largest = max(1.0, np.abs(expected["forces"]).max())
-    result = [
-        abs(found.energy.item() - expected["energy"]) / len(atoms),
-        float(np.abs(found.forces.numpy() - expected["forces"]).max()) / largest,
-    ]
-    if atoms.pbc.all():
-        result.append(float(np.abs(found.stress[0].numpy() - expected["stress"]).max()))
-    return np.array(result)
 
 
 def numbers_of(name):

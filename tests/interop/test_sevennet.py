@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,8 @@ from equicalc.data.structures import from_atoms
 from equicalc.errors import ModelFileError, UnsupportedElementError
 from equicalc.interop.sevennet import import_sevennet
 from equicalc.train.potential import Potential
-
-REFERENCE = Path(__file__).resolve().parent.parent / "reference"
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from structures import structures  # noqa: E402
+from tests.interop.comparing import PROMISE, REFERENCE, errors, predict
+from tests.interop.structures import structures
 
 # file, and the mode after a colon
 VARIANTS = (
@@ -32,9 +29,6 @@ VARIANTS = (
 )
 # the same arithmetic in another order
 ROUNDING = 1e-10
-# what an imported network promises, eV/atom, eV/angstrom, eV/angstrom^3; tables of the radial
-# functions are a thousand times better for these random networks
-ENERGY, FORCE, STRESS = 1e-6, 1e-5, 1e-6
 
 
 def stored(name):
@@ -46,29 +40,8 @@ def load(name, fused, elements=None):
     file, _, modal = name.partition(":")
     checkpoint = REFERENCE / f"sevennet_{file}.pth"
     network = import_sevennet(checkpoint, elements, modal or None).network
-    for module in network.modules():
-        if hasattr(module, "fused"):
-            module.fused = fused
+    network.set_fused(fused)
     return network.requires_grad_(False)
-
-
-def predict(network, atoms):
-    sample = make_sample(
-        from_atoms([atoms], "test")[0], network.config.elements, network.config.cutoff
-    )
-    return Potential(network)(sample, need_stress=bool(atoms.pbc.all()))
-
-
-def errors(network, atoms, expected):
-    """Errors of energy per atom, forces, stress."""
-    found = predict(network, atoms)
-    result = [
-        abs(found.energy.item() - expected["energy"]) / len(atoms),
-        float(np.abs(found.forces.numpy() - expected["forces"]).max()),
-    ]
-    if atoms.pbc.all():
-        result.append(float(np.abs(found.stress[0].numpy() - expected["stress"]).max()))
-    return np.array(result)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -83,7 +56,7 @@ def test_fused_operators_equal_the_original(name):
     network, expected = load(name, fused=True), stored(name)
     for kind, atoms in structures().items():
         found = errors(network, atoms, expected[kind])
-        assert (found < np.array([ENERGY, FORCE, STRESS])[: len(found)]).all(), kind
+        assert (found < PROMISE[: len(found)]).all(), kind
 
 
 def test_fewer_elements_leave_the_energies_unchanged():
@@ -102,7 +75,7 @@ def test_isolated_atom_has_the_energy_of_the_original_without_neighbours():
     assert torch.isfinite(alone.energy).all()
     # at the cutoff messages vanish: the pair is two isolated atoms
     chlorine = predict(network, Atoms("Cl", [(0.0, 0.0, 0.0)]))
-    assert abs(pair.energy - alone.energy - chlorine.energy) < ENERGY
+    assert abs(pair.energy - alone.energy - chlorine.energy) < PROMISE[0]
     assert not alone.forces.any()
 
 

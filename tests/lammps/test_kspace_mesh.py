@@ -7,6 +7,7 @@ import pytest
 
 from equicalc import EquiCalculator
 from equicalc.lammps_run import LammpsError
+from tests.comparing import rms
 from tests.lammps.conftest import CHARGE_MODELS, assert_same
 from tests.lammps.test_charge_models import crystal
 from tests.lammps.test_derivatives import LOOSE_NUMDIFF, pressures_and_slopes, worst_numdiff
@@ -18,10 +19,6 @@ FINE_LIMITS = {
     "energy": 2e-6, "atom energies": 2e-4, "forces": 5e-5, "stress": 2e-6, "charges": 2e-6,
     "dipole": 1e-4, "steps": 100.0,
 }  # fmt: skip
-
-
-def rms(values):
-    return float(np.sqrt((np.asarray(values) ** 2).sum(-1).mean()))
 
 
 # ---- the numbers of others ---------------------------------------------------------------------

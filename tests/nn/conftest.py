@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
@@ -37,6 +38,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         on_cpu = "threads" in metafunc.function.__name__
         names = ["cpu"] if on_cpu else ["cpu", "device source"]
         metafunc.parametrize("kernels", names, indirect=True)
+
+
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """New tensors are float64, and random ones the same in every run."""
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -7,19 +7,14 @@ import torch
 from e3nn import o3
 
 from equicalc.nn.contraction import SymmetricContraction, expand, symmetric_terms
+from tests.comparing import assert_close
+
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 # float64: the same sums in another order, values of order ten
 ROUNDING = 1e-11
 # float32 has 7 digits; sums of a few hundred products of order one
 FLOAT32 = 5e-5
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def random_contraction(n_components, n_outputs, n_species, channels, correlation=3, share=0.3):
@@ -51,8 +46,7 @@ def test_fused_contraction_equals_its_torch_expression(channels, n_components, n
     x, species = torch.randn(40, n_components, channels), torch.randint(3, (40,))
     expected = value_and_gradient(module, x, species, fused=False)
     found = value_and_gradient(module, x, species, fused=True)
-    for a, b in zip(expected, found, strict=True):
-        assert (a - b).abs().max() < ROUNDING * max(1.0, a.abs().max())
+    assert_close(found, expected, ROUNDING)
 
 
 @pytest.mark.parametrize("correlation", [1, 2, 3])

@@ -6,6 +6,9 @@ import torch
 from equicalc.nn import EquiNetwork, NetworkConfig
 from equicalc.nn.convolution import ScalarConvolution, SpeciesConvolution
 from equicalc.nn.product import SymmetricProduct
+from tests.comparing import assert_close
+
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 # float64: the same sums in another order, values of order ten
 ROUNDING = 1e-11
@@ -40,18 +43,7 @@ def assert_fused_equals_reference(module, inputs, arguments=(), tolerance=ROUNDI
     module.requires_grad_(False)
     expected = outputs_and_gradients(set_fused(module, False), inputs, arguments)
     found = outputs_and_gradients(set_fused(module, True), inputs, arguments)
-    for a, b in zip(expected, found, strict=True):
-        assert a.shape == b.shape
-        if a.numel():
-            assert (a - b).abs().max() <= tolerance * max(1.0, a.abs().max().item())
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+    assert_close(found, expected, tolerance)
 
 
 # 8 doubles or 16 floats fill a vector: below, above, and not a multiple

@@ -6,8 +6,9 @@ from e3nn.nn import Gate as E3nnGate
 from e3nn.o3 import Irreps
 
 from equicalc.interop.sevennet_weights import factor_of
-from equicalc.nn.blocks import feature_width, parse_irreps, to_e3nn
+from equicalc.nn.blocks import feature_width, parse_irreps
 from equicalc.nn.gate import Gate
+from tests.nn.e3nn_layout import to_e3nn
 
 FEATURES = [
     "128x0e+64x1e+32x2e",

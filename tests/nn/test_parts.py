@@ -16,16 +16,10 @@ from equicalc.nn.product import SymmetricProduct
 from equicalc.nn.radial import RadialBasis, envelope
 from equicalc.nn.spherical import spherical_harmonics
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 # float64 against float64, a few hundred terms of order one
 ROUNDING = 1e-12
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def unit_vectors(n: int) -> torch.Tensor:

@@ -7,15 +7,9 @@ import torch
 
 from equicalc.nn.radial_table import RadialTable
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 CUTOFF = 5.0
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def switched_bessel(onset):

@@ -12,6 +12,7 @@ from ase.build import bulk
 from equicalc.core import load_library
 from equicalc.models import resolve
 from equicalc.short_range import OnDevice, OnHost
+from tests.comparing import assert_close
 from tests.csrc.conftest import MockNetwork, save
 from tests.nn.test_device_networks import imported, three_layers
 
@@ -57,13 +58,6 @@ def outputs(network, species, atoms, weight=0.7):
     return [result.energies, result.variables, *(torch.from_numpy(x) for x in found)]
 
 
-def assert_same(found, expected, tolerance):
-    for a, b in zip(found, expected, strict=True):
-        assert a.shape == b.shape
-        if b.numel():
-            assert (a - b).abs().max() <= tolerance * max(1.0, b.abs().max().item())
-
-
 def assert_steps_are_those_of_one_call(model, structures, tolerance, elements=2):
     """Whether every step was a recording, and how often neighbours were searched."""
     recorded = []
@@ -73,7 +67,7 @@ def assert_steps_are_those_of_one_call(model, structures, tolerance, elements=2)
         species = species_of(atoms, step // 3, elements)
         found = outputs(network, species, atoms, weight=0.1 * step)
         expected = outputs(OnHost(model, SKIN), species, atoms, weight=0.1 * step)
-        assert_same(found, expected, tolerance)
+        assert_close(found, expected, tolerance)
         recorded.append(network.steps.is_recorded)
     return recorded, network.neighbors.n_searches
 
@@ -161,7 +155,7 @@ def test_points_may_be_elsewhere_than_rows():
         energies = steps.forward(points, None).energies
         weights = torch.linspace(-1, 0.7, 2 * len(atoms), dtype=torch.float64).view(-1, 2)
         forces, virial, _ = steps.backward(weights)
-        assert_same([energies, forces, virial], [expected[0], *expected[3:5]], ROUNDING)
+        assert_close([energies, forces, virial], [expected[0], *expected[3:5]], ROUNDING)
         assert steps.is_recorded == (step >= FIRST_RECORDED)
 
 

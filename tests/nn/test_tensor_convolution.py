@@ -6,23 +6,19 @@ import pytest
 import torch
 from e3nn import o3
 
-from equicalc.nn.blocks import feature_width, from_e3nn, parse_irreps, to_e3nn
+from equicalc.nn.blocks import feature_width, parse_irreps
 from equicalc.nn.irreps_linear import IrrepsLinear
 from equicalc.nn.radial_table import RadialTable
 from equicalc.nn.spherical import spherical_harmonics
 from equicalc.nn.tensor_convolution import TensorConvolution, path_widths
+from tests.comparing import assert_close
+from tests.nn.e3nn_layout import from_e3nn, to_e3nn
+
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 CUTOFF = 5.0
 # float64: the same sums in another order, values of order ten
 ROUNDING = 1e-11
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def all_paths(irreps, l_harmonics, l_out):
@@ -159,10 +155,7 @@ def assert_fused_equals_reference(module, inputs, tolerance=ROUNDING):
     expected = values_and_gradients(module, *inputs)
     module.fused = True
     found = values_and_gradients(module, *inputs)
-    for a, b in zip(expected, found, strict=True):
-        assert a.shape == b.shape
-        if a.numel():
-            assert (a - b).abs().max() <= tolerance * max(1.0, a.abs().max().item())
+    assert_close(found, expected, tolerance)
 
 
 # 16 channels are a block, 8 doubles a vector of 64 bytes: below, above, and several
