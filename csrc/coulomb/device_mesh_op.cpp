@@ -1,11 +1,12 @@
 // equicalc::mesh_sum, mesh_missing and mesh_windows: what CoulombMesh of mesh.h is on the CPU, for
-// charges that are on the device. Splines, waves and sums are in cuda/mesh.h.
+// charges that are on the device. Splines are in cuda/mesh.h, waves in cuda/mesh_waves.h.
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
 #include <vector>
 
 #include "cuda/mesh.h"
+#include "cuda/mesh_waves.h"
 #include "coulomb/device_mesh.h"
 #include "operators/fused_ops.h"
 #include "coulomb/mesh.h"

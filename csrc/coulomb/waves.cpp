@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "cuda/mesh_waves.h"
+
 namespace equicalc {
 
 Reciprocal make_reciprocal(const double *cell) {
@@ -53,17 +55,8 @@ void group_by_width(std::size_t n, const double *sigmas, WidthGroups &groups) {
 Weight wave_weight(double k_sq, const CoulombOptions &options) {
     const double inner = options.k_inner * options.k_inner;
     const double outer = options.k_outer * options.k_outer;
-    if (k_sq >= outer || k_sq == 0.0) {
-        return {};
-    }
-    double taper = 1.0, taper_slope = 0.0;
-    if (k_sq > inner) {
-        // Quintic step in k^2: two continuous derivatives at both ends.
-        const double u = (k_sq - inner) / (outer - inner);
-        taper = 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u);
-        taper_slope = -30.0 * u * u * (1.0 - u) * (1.0 - u) / (outer - inner);
-    }
-    return {taper / k_sq, (taper_slope - taper / k_sq) / k_sq};
+    const groups::WaveWeight weight(k_sq, inner, outer);
+    return {weight.value, weight.slope};
 }
 
 CoulombSum empty_sum(std::size_t n, const CoulombOptions &options) {

@@ -1,8 +1,8 @@
 """The mesh sum on a CUDA device: splines, transforms and waves there, a few totals here.
 
-Formulas are those of csrc/coulomb/mesh.h; the kernels are in csrc/cuda/mesh.h. Charges reach the
-mesh as integers, so results are the same bits on every call. Positions and charges are sent, forces
-and potentials come back, once per call.
+Formulas are those of csrc/coulomb/mesh.h; the kernels are in csrc/cuda (mesh.h, mesh_waves.h).
+Charges reach the mesh as integers, so results are the same bits on every call. Positions and
+charges are sent, forces and potentials come back, once per call.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The C++ core spreads charges and gathers potentials with B-splines (formulas and sources in
 csrc/coulomb/mesh.h), torch does the Fourier transforms, and this module picks mesh and spline. On a
-CUDA device kernels of csrc/cuda/mesh.h do the same.
+CUDA device kernels of csrc/cuda (mesh.h, mesh_waves.h) do the same.
 
 A mesh has a whole number of points, which changes with the cell. Near such a change two meshes are
 blended with a smooth weight, whose slope is part of the virial: energy and stress stay smooth.

@@ -25,6 +25,7 @@
 #include "cuda/graph.h"
 #include "cuda/launch.h"
 #include "cuda/mesh.h"
+#include "cuda/mesh_waves.h"
 #include "cuda/moments.h"
 #include "cuda/pairs.h"
 #include "cuda/radial.h"
@@ -145,6 +146,7 @@ const bool kAdded = [] {
     add_geometry<OnHost>();
     add_graphs<OnHost>();
     add_meshes<OnHost>();
+    add_mesh_waves<OnHost>();
     add_moments<OnHost>();
     add_pairs<OnHost>();
     add_radial_functions<OnHost>();
