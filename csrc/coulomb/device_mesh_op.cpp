@@ -229,9 +229,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
     library.def("mesh_windows(int[] points, int order) -> Tensor", &mesh_windows);
 }
 
-EQUICALC_REGISTER(mesh_sum, mesh_sum, CPU)
-EQUICALC_REGISTER(mesh_sum, mesh_sum, CUDA)
-EQUICALC_REGISTER(mesh_missing, mesh_missing, CPU)
-EQUICALC_REGISTER(mesh_missing, mesh_missing, CUDA)
+EQUICALC_REGISTER_KERNELS(mesh_sum, mesh_sum)
+EQUICALC_REGISTER_KERNELS(mesh_missing, mesh_missing)
 
 }  // namespace equicalc

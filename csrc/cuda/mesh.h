@@ -1,6 +1,6 @@
-// The mesh sum of coulomb/mesh.h for groups of lanes: charges onto the mesh, and potentials and forces
-// off it; mesh_waves.h has the sum over waves in between. Splines are made anew where they are
-// needed: nothing has to be kept while the cell changes.
+// The mesh sum of coulomb/mesh.h for groups of lanes: charges onto the mesh, and potentials and
+// forces off it; mesh_waves.h has the sum over waves in between. Splines are made anew where they
+// are needed: nothing has to be kept while the cell changes.
 //
 // Charges are spread as integers, multiples of a small unit. Atoms add to one point in any order,
 // but sums of integers do not depend on it: the same bits every time.

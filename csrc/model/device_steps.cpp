@@ -9,17 +9,8 @@
 #include "model/recorded_steps.h"
 
 namespace equicalc {
-namespace {
 
 using torch::Tensor;
-
-// An operator for the device (device_edges_op.cpp).
-template <typename Signature>
-auto operator_named(const char *name) {
-    return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
-}  // namespace
 
 DeviceSteps::DeviceSteps(std::shared_ptr<Model> model)
     : evaluator_(model), device_(model->options().device), cutoff_(model->info().cutoff) {
@@ -56,7 +47,7 @@ void DeviceSteps::set_pairs(const Pairs &pairs) {
 }
 
 Graph DeviceSteps::edges_at(const Positions &positions) const {
-    static const auto edges_within = operator_named<std::tuple<Tensor, Tensor>(
+    static const auto edges_within = operator_of<std::tuple<Tensor, Tensor>(
         const Tensor &, const Tensor &, const Tensor &, const Tensor &, const Tensor &, double)>(
         "equicalc::edges_within");
     const Tensor points = positions.points.to(device_);
@@ -90,7 +81,7 @@ ForwardResult DeviceSteps::forward(const Positions &positions) {
 }
 
 EdgeForces DeviceSteps::forces_of(const Tensor &edge_gradients, bool with_atom_virials) const {
-    static const auto edge_forces = operator_named<std::tuple<Tensor, Tensor, Tensor>(
+    static const auto edge_forces = operator_of<std::tuple<Tensor, Tensor, Tensor>(
         const Tensor &, const Tensor &, const Tensor &, int64_t, int64_t)>("equicalc::edge_forces");
     const Graph edges = graph();
     const auto [forces, virial, atom_virials] =

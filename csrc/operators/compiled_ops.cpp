@@ -16,11 +16,6 @@ namespace {
 using torch::Tensor;
 using torch::autograd::variable_list;
 
-template <typename Signature>
-auto operator_of(const char *name) {
-    return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
 // Gradients of what a function returns, weighted by `grad`, by all of its arguments.
 variable_list gradients(const std::function<Tensor(const variable_list &)> &function,
                         const variable_list &arguments, const Tensor &grad) {

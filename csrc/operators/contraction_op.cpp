@@ -104,23 +104,17 @@ struct SymmetricContraction : torch::autograd::Function<SymmetricContraction> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &species,
                           const Tensor &weight, const Tensor &starts, const Tensor &roots,
                           const Tensor &branches, const Tensor &leaves) {
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::symmetric_contraction", "")
-                                   .typed<decltype(contraction_forward)>();
+        static const auto op =
+            operator_of<decltype(contraction_forward)>("equicalc::symmetric_contraction");
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({x, species, weight, starts, roots, branches, leaves});
         return op.call(x, species, weight, starts, roots, branches, leaves);
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
-        TORCH_CHECK(!at::GradMode::is_enabled(),
-                    "equicalc: symmetric_contraction has first derivatives only, and a second was "
-                    "asked for; set fused = False on the modules of equicalc.nn to go through "
-                    "torch expressions");
+        refuse_second_derivative("symmetric_contraction");
         static const auto op =
-            c10::Dispatcher::singleton()
-                .findSchemaOrThrow("equicalc::symmetric_contraction_backward", "")
-                .typed<decltype(contraction_backward)>();
+            operator_of<decltype(contraction_backward)>("equicalc::symmetric_contraction_backward");
         const auto s = context->get_saved_variables();
         variable_list result(7);
         result[0] = op.call(grads[0], s[0], s[1], s[2], s[3], s[4], s[5], s[6]);
@@ -157,13 +151,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
     library.def(("symmetric_contraction_backward(Tensor grad, " + inputs).c_str());
 }
 
-EQUICALC_REGISTER(symmetric_contraction, contraction_forward, CPU)
-EQUICALC_REGISTER(symmetric_contraction, contraction_forward, CUDA)
-EQUICALC_REGISTER(symmetric_contraction, symmetric_contraction, AutogradCPU)
-EQUICALC_REGISTER(symmetric_contraction, symmetric_contraction, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(symmetric_contraction, contraction_forward)
+EQUICALC_REGISTER_AUTOGRAD(symmetric_contraction, symmetric_contraction)
 EQUICALC_REGISTER(symmetric_contraction, contraction_meta, Meta)
-EQUICALC_REGISTER(symmetric_contraction_backward, contraction_backward, CPU)
-EQUICALC_REGISTER(symmetric_contraction_backward, contraction_backward, CUDA)
+EQUICALC_REGISTER_KERNELS(symmetric_contraction_backward, contraction_backward)
 EQUICALC_REGISTER(symmetric_contraction_backward, contraction_backward_meta, Meta)
 
 }  // namespace equicalc

@@ -183,10 +183,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor terms, Tensor coefficients) -> Tensor");
 }
 
-// The function leaves the autograd keys itself, so one registration serves both.
-EQUICALC_REGISTER(couple, couple, CPU)
-EQUICALC_REGISTER(couple, couple, AutogradCPU)
-EQUICALC_REGISTER(couple, couple, CUDA)
-EQUICALC_REGISTER(couple, couple, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(couple, couple)
+EQUICALC_REGISTER_AUTOGRAD(couple, couple)
 
 }  // namespace equicalc

@@ -79,9 +79,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "int n_total) -> (Tensor, Tensor, Tensor)");
 }
 
-EQUICALC_REGISTER(edges_within, edges_within, CPU)
-EQUICALC_REGISTER(edges_within, edges_within, CUDA)
-EQUICALC_REGISTER(edge_forces, edge_forces, CPU)
-EQUICALC_REGISTER(edge_forces, edge_forces, CUDA)
+EQUICALC_REGISTER_KERNELS(edges_within, edges_within)
+EQUICALC_REGISTER_KERNELS(edge_forces, edge_forces)
 
 }  // namespace equicalc

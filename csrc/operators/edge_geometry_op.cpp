@@ -71,9 +71,8 @@ struct EdgeGeometryGradient : torch::autograd::Function<EdgeGeometryGradient> {
     static Tensor forward(AutogradContext *context, const Tensor &vectors,
                           const Tensor &grad_distance, const Tensor &grad_harmonics,
                           int64_t l_max) {
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::edge_geometry_backward", "")
-                                   .typed<decltype(geometry_backward)>();
+        static const auto op =
+            operator_of<decltype(geometry_backward)>("equicalc::edge_geometry_backward");
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({vectors, grad_distance, grad_harmonics});
         context->saved_data["l_max"] = l_max;
@@ -94,9 +93,7 @@ struct EdgeGeometryGradient : torch::autograd::Function<EdgeGeometryGradient> {
 struct EdgeGeometry : torch::autograd::Function<EdgeGeometry> {
     static variable_list forward(AutogradContext *context, const Tensor &vectors, int64_t l_max) {
         // Through the dispatcher, where tracers of torch.export see one operator.
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::edge_geometry", "")
-                                   .typed<decltype(geometry_forward)>();
+        static const auto op = operator_of<decltype(geometry_forward)>("equicalc::edge_geometry");
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({vectors});
         context->saved_data["l_max"] = l_max;
@@ -135,13 +132,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor grad_harmonics) -> Tensor");
 }
 
-EQUICALC_REGISTER(edge_geometry, geometry_forward, CPU)
-EQUICALC_REGISTER(edge_geometry, geometry_forward, CUDA)
-EQUICALC_REGISTER(edge_geometry, edge_geometry, AutogradCPU)
-EQUICALC_REGISTER(edge_geometry, edge_geometry, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(edge_geometry, geometry_forward)
+EQUICALC_REGISTER_AUTOGRAD(edge_geometry, edge_geometry)
 EQUICALC_REGISTER(edge_geometry, geometry_meta, Meta)
-EQUICALC_REGISTER(edge_geometry_backward, geometry_backward, CPU)
-EQUICALC_REGISTER(edge_geometry_backward, geometry_backward, CUDA)
+EQUICALC_REGISTER_KERNELS(edge_geometry_backward, geometry_backward)
 EQUICALC_REGISTER(edge_geometry_backward, geometry_backward_meta, Meta)
 
 }  // namespace equicalc

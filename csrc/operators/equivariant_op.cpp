@@ -43,15 +43,6 @@ struct Constants {
     int64_t n_local() const { return starts.numel() - 1; }
 };
 
-// l_max + 1 of features
-int64_t degrees(const Factors &f) {
-    int64_t n = 1;
-    while (n * n < f.x.size(1)) {
-        ++n;
-    }
-    return n;
-}
-
 template <typename T>
 kernels::EquivariantConvolution<T> equivariant_problem(const Factors &f, const Constants &k) {
     const int64_t n_rows = k.rows.size(1), n_entries = k.entries.size(1);
@@ -72,7 +63,7 @@ Tensor values(const Factors &f, const Constants &k) {
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_convolution", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
         if (uses_groups(out)) {
-            groups::with_degrees(degrees(f), [&](auto l) {
+            groups::with_degrees(degrees(f.x), [&](auto l) {
                 run_groups(out,
                            groups::EquivariantValues<scalar_t, l>{problem, k.pointers(),
                                                                   out.data_ptr<scalar_t>()},
@@ -95,7 +86,7 @@ Tensor by_x(const Factors &f, const Constants &k, const Tensor &grad) {
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_senders", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
         if (uses_groups(dx)) {
-            groups::with_degrees(degrees(f), [&](auto l) {
+            groups::with_degrees(degrees(f.x), [&](auto l) {
                 run_groups(dx,
                            groups::EquivariantSenders<scalar_t, l>{
                                problem, rows, grad.data_ptr<scalar_t>(), dx.data_ptr<scalar_t>()},
@@ -121,7 +112,7 @@ std::pair<Tensor, Tensor> by_edges(const Factors &f, const Constants &k, const T
         scalar_t *to_radial = want_radial ? db.data_ptr<scalar_t>() : nullptr;
         scalar_t *to_harmonics = want_harmonics ? dy.data_ptr<scalar_t>() : nullptr;
         if (uses_groups(grad)) {
-            groups::with_shape(degrees(f), problem.n_radial, [&](auto l, auto b) {
+            groups::with_shape(degrees(f.x), problem.n_radial, [&](auto l, auto b) {
                 run_groups(
                     grad,
                     groups::EquivariantEdges<scalar_t, l, b>{
@@ -149,7 +140,7 @@ Tensor by_weight(const Factors &f, const Constants &k, const Tensor &grad) {
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_weights", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
         if (uses_groups(grad)) {
-            groups::with_degrees(degrees(f), [&](auto l) {
+            groups::with_degrees(degrees(f.x), [&](auto l) {
                 run_groups(grad,
                            groups::EquivariantWeights<scalar_t, l>{
                                problem, k.pointers(), n, chunk_size, grad.data_ptr<scalar_t>(),
@@ -290,10 +281,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor coefficients) -> Tensor");
 }
 
-// The function leaves the autograd keys itself, so one registration serves both.
-EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, CPU)
-EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, AutogradCPU)
-EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, CUDA)
-EQUICALC_REGISTER(equivariant_convolution, equivariant_convolution, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(equivariant_convolution, equivariant_convolution)
+EQUICALC_REGISTER_AUTOGRAD(equivariant_convolution, equivariant_convolution)
 
 }  // namespace equicalc

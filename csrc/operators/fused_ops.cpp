@@ -34,10 +34,23 @@ void check_like(const Tensor &tensor, const Tensor &like, const char *name) {
                 like.device(), ", found ", tensor.device(), " ", tensor.scalar_type());
 }
 
+void refuse_second_derivative(const char *name, const char *instead) {
+    TORCH_CHECK(!at::GradMode::is_enabled(), "equicalc: ", name,
+                " has first derivatives only, and a second was asked for; ", instead);
+}
+
 void refuse_third_derivative(const char *name) {
     TORCH_CHECK(!at::GradMode::is_enabled(), "equicalc: ", name,
-                " has first and second derivatives, and a third was asked for; set fused = False "
-                "on the modules of equicalc.nn to go through torch expressions");
+                " has first and second derivatives, and a third was asked for; ",
+                kThroughExpressions);
+}
+
+int64_t degrees(const Tensor &components) {
+    int64_t n = 1;
+    while (n * n < components.size(1)) {
+        ++n;
+    }
+    return n;
 }
 
 namespace {

@@ -24,11 +24,35 @@ inline constexpr int64_t kGrain = 32;
 #define EQUICALC_REGISTER(name, function, key) \
     TORCH_LIBRARY_IMPL(equicalc, key, library) { library.impl(#name, &function); }
 
+// The same on CPUs and devices.
+#define EQUICALC_REGISTER_KERNELS(name, function) \
+    EQUICALC_REGISTER(name, function, CPU)        \
+    EQUICALC_REGISTER(name, function, CUDA)
+
+// The same where gradients may be asked for, of functions that leave the autograd keys themselves.
+#define EQUICALC_REGISTER_AUTOGRAD(name, function) \
+    EQUICALC_REGISTER(name, function, AutogradCPU) \
+    EQUICALC_REGISTER(name, function, AutogradCUDA)
+
+// An operator, to be kept. Through the dispatcher tracers of torch.export see one operator, and not
+// what is in it.
+template <typename Signature>
+auto operator_of(const char *name) {
+    return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
 // Error unless the tensor has the device and the type of the other.
 void check_like(const torch::Tensor &tensor, const torch::Tensor &like, const char *name);
 
-// Error when a derivative of a derivative's derivative is asked for.
+// Errors when derivatives beyond those of the operator `name` are asked for; `instead` says where
+// they are.
+inline constexpr const char *kThroughExpressions =
+    "set fused = False on the modules of equicalc.nn to go through torch expressions";
+void refuse_second_derivative(const char *name, const char *instead = kThroughExpressions);
 void refuse_third_derivative(const char *name);
+
+// l_max + 1 of features or harmonics [n, (l_max + 1)^2, ...].
+int64_t degrees(const torch::Tensor &components);
 
 // Whether kernels of groups of lanes (cuda/lanes.h) do the work on this tensor: on the device, and
 // on the host while they are tested there.

@@ -120,9 +120,7 @@ struct Gate : torch::autograd::Function<Gate> {
                           const std::vector<double> &factors,
                           const std::vector<int64_t> &multiplicities,
                           const std::vector<int64_t> &components) {
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::gate", "")
-                                   .typed<decltype(gate_forward)>();
+        static const auto op = operator_of<decltype(gate_forward)>("equicalc::gate");
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({x});
         context->saved_data["scalar_sizes"] = scalar_sizes;
@@ -134,12 +132,8 @@ struct Gate : torch::autograd::Function<Gate> {
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
-        TORCH_CHECK(!at::GradMode::is_enabled(),
-                    "equicalc: gate has first derivatives only; set fused = False on the modules "
-                    "of equicalc.nn to go through torch expressions");
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::gate_backward", "")
-                                   .typed<decltype(gate_backward)>();
+        refuse_second_derivative("gate");
+        static const auto op = operator_of<decltype(gate_backward)>("equicalc::gate_backward");
         auto &data = context->saved_data;
         variable_list result(6);
         result[0] =
@@ -182,13 +176,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "float[] factors, int[] multiplicities, int[] components) -> Tensor");
 }
 
-EQUICALC_REGISTER(gate, gate_forward, CPU)
-EQUICALC_REGISTER(gate, gate_forward, CUDA)
-EQUICALC_REGISTER(gate, gate, AutogradCPU)
-EQUICALC_REGISTER(gate, gate, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(gate, gate_forward)
+EQUICALC_REGISTER_AUTOGRAD(gate, gate)
 EQUICALC_REGISTER(gate, gate_meta, Meta)
-EQUICALC_REGISTER(gate_backward, gate_backward, CPU)
-EQUICALC_REGISTER(gate_backward, gate_backward, CUDA)
+EQUICALC_REGISTER_KERNELS(gate_backward, gate_backward)
 EQUICALC_REGISTER(gate_backward, gate_backward_meta, Meta)
 
 }  // namespace equicalc

@@ -174,9 +174,8 @@ struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight,
                           const Tensor &transposed, const Tensor &table, int64_t width,
                           const std::optional<Tensor> &bias) {
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::irreps_linear", "")
-                                   .typed<decltype(irreps_linear_forward)>();
+        static const auto op =
+            operator_of<decltype(irreps_linear_forward)>("equicalc::irreps_linear");
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({weight, transposed, table});
         context->saved_data["width"] = x.sym_size(1).guard_int(__FILE__, __LINE__);
@@ -184,12 +183,9 @@ struct IrrepsLinear : torch::autograd::Function<IrrepsLinear> {
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
-        TORCH_CHECK(!at::GradMode::is_enabled(),
-                    "equicalc: irreps_linear has first derivatives only; set fused = False on the "
-                    "modules of equicalc.nn to go through torch expressions");
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::irreps_linear_backward", "")
-                                   .typed<decltype(irreps_linear_backward)>();
+        refuse_second_derivative("irreps_linear");
+        static const auto op =
+            operator_of<decltype(irreps_linear_backward)>("equicalc::irreps_linear_backward");
         const auto saved = context->get_saved_variables();
         variable_list result(6);
         result[0] =
@@ -227,13 +223,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "int width) -> Tensor");
 }
 
-EQUICALC_REGISTER(irreps_linear, irreps_linear_forward, CPU)
-EQUICALC_REGISTER(irreps_linear, irreps_linear_forward, CUDA)
-EQUICALC_REGISTER(irreps_linear, irreps_linear, AutogradCPU)
-EQUICALC_REGISTER(irreps_linear, irreps_linear, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(irreps_linear, irreps_linear_forward)
+EQUICALC_REGISTER_AUTOGRAD(irreps_linear, irreps_linear)
 EQUICALC_REGISTER(irreps_linear, irreps_linear_meta, Meta)
-EQUICALC_REGISTER(irreps_linear_backward, irreps_linear_backward, CPU)
-EQUICALC_REGISTER(irreps_linear_backward, irreps_linear_backward, CUDA)
+EQUICALC_REGISTER_KERNELS(irreps_linear_backward, irreps_linear_backward)
 EQUICALC_REGISTER(irreps_linear_backward, irreps_linear_backward_meta, Meta)
 
 }  // namespace equicalc

@@ -33,11 +33,7 @@ struct Edges {
 
 template <typename T>
 kernels::Moments<T> moment_problem(const Factors &at, const Factors *along) {
-    int64_t l_max = 0;
-    while ((l_max + 1) * (l_max + 1) < at.x.size(1)) {
-        ++l_max;
-    }
-    return {l_max,
+    return {degrees(at.x) - 1,
             at.x.size(2),
             at.radial.size(1),
             at.pointers<T>(),
@@ -202,10 +198,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "int n_local) -> Tensor");
 }
 
-// The function leaves the autograd keys itself, so one registration serves both.
-EQUICALC_REGISTER(radial_moments, radial_moments, CPU)
-EQUICALC_REGISTER(radial_moments, radial_moments, AutogradCPU)
-EQUICALC_REGISTER(radial_moments, radial_moments, CUDA)
-EQUICALC_REGISTER(radial_moments, radial_moments, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(radial_moments, radial_moments)
+EQUICALC_REGISTER_AUTOGRAD(radial_moments, radial_moments)
 
 }  // namespace equicalc

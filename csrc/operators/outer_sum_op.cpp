@@ -11,15 +11,6 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// l_max + 1 of harmonics
-int64_t degrees(const Tensor &y) {
-    int64_t n = 1;
-    while (n * n < y.size(1)) {
-        ++n;
-    }
-    return n;
-}
-
 Tensor sums(const Tensor &y, const Tensor &w, const Tensor &starts) {
     const int64_t n_local = starts.numel() - 1;
     Tensor out = torch::empty({n_local, y.size(1), w.size(1)}, y.options());
@@ -130,10 +121,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "outer_sum(Tensor harmonics, Tensor weights, Tensor edge_index, int n_local) -> Tensor");
 }
 
-// The function leaves the autograd keys itself, so one registration serves both.
-EQUICALC_REGISTER(outer_sum, outer_sum, CPU)
-EQUICALC_REGISTER(outer_sum, outer_sum, AutogradCPU)
-EQUICALC_REGISTER(outer_sum, outer_sum, CUDA)
-EQUICALC_REGISTER(outer_sum, outer_sum, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(outer_sum, outer_sum)
+EQUICALC_REGISTER_AUTOGRAD(outer_sum, outer_sum)
 
 }  // namespace equicalc

@@ -212,10 +212,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "float prefactor, float cutoff) -> Tensor");
 }
 
-// The function leaves the autograd keys itself, so one registration serves both.
-EQUICALC_REGISTER(radial_functions, radial_functions, CPU)
-EQUICALC_REGISTER(radial_functions, radial_functions, AutogradCPU)
-EQUICALC_REGISTER(radial_functions, radial_functions, CUDA)
-EQUICALC_REGISTER(radial_functions, radial_functions, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(radial_functions, radial_functions)
+EQUICALC_REGISTER_AUTOGRAD(radial_functions, radial_functions)
 
 }  // namespace equicalc

@@ -155,10 +155,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor coefficients, Tensor decays, float order, int n_local) -> Tensor");
 }
 
-// The function leaves the autograd keys itself, so one registration serves both.
-EQUICALC_REGISTER(screened_repulsion, screened_repulsion, CPU)
-EQUICALC_REGISTER(screened_repulsion, screened_repulsion, AutogradCPU)
-EQUICALC_REGISTER(screened_repulsion, screened_repulsion, CUDA)
-EQUICALC_REGISTER(screened_repulsion, screened_repulsion, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(screened_repulsion, screened_repulsion)
+EQUICALC_REGISTER_AUTOGRAD(screened_repulsion, screened_repulsion)
 
 }  // namespace equicalc

@@ -17,12 +17,6 @@ void refuse_gradient(const Tensor &tensor, const char *name) {
                 "; train through equicalc::radial_moments");
 }
 
-void refuse_second_derivative() {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "equicalc: fused operators have first derivatives only (create_graph=True was "
-                "asked for); use the network of equicalc.nn");
-}
-
 template <typename T>
 kernels::ScalarConvolution<T> scalar_problem(const Tensor &x, const Tensor &radial,
                                              const Tensor &harmonics, const Tensor &mix) {
@@ -79,7 +73,7 @@ struct ScalarConvolution : torch::autograd::Function<ScalarConvolution> {
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
-        refuse_second_derivative();
+        refuse_second_derivative("scalar_convolution", "use the network of equicalc.nn");
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &radial = saved[1], &harmonics = saved[2], &mix = saved[3];
         const Tensor &receivers = saved[4], &senders = saved[5], &starts = saved[6];
@@ -138,10 +132,7 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor edge_index, int n_local) -> Tensor");
 }
 
-// The function leaves the autograd keys itself, so one registration serves both.
-EQUICALC_REGISTER(scalar_convolution, scalar_convolution, CPU)
-EQUICALC_REGISTER(scalar_convolution, scalar_convolution, AutogradCPU)
-EQUICALC_REGISTER(scalar_convolution, scalar_convolution, CUDA)
-EQUICALC_REGISTER(scalar_convolution, scalar_convolution, AutogradCUDA)
+EQUICALC_REGISTER_KERNELS(scalar_convolution, scalar_convolution)
+EQUICALC_REGISTER_AUTOGRAD(scalar_convolution, scalar_convolution)
 
 }  // namespace equicalc

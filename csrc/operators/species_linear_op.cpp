@@ -11,6 +11,8 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+constexpr const char *kTrainThrough = "train through equicalc.nn.gated_network.SpeciesLinear";
+
 // Atoms by element: a list for each.
 std::vector<Tensor> atoms_of_elements(const Tensor &species, int64_t n_elements) {
     const Tensor kinds = species.contiguous();
@@ -69,9 +71,8 @@ Tensor species_linear_backward(const Tensor &grad, const Tensor &species, const 
 struct SpeciesLinear : torch::autograd::Function<SpeciesLinear> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &species,
                           const Tensor &weights, const Tensor &table, int64_t width) {
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::species_linear", "")
-                                   .typed<decltype(species_linear_forward)>();
+        static const auto op =
+            operator_of<decltype(species_linear_forward)>("equicalc::species_linear");
         at::AutoDispatchBelowADInplaceOrView guard;
         context->save_for_backward({species, weights, table});
         context->saved_data["width"] = x.sym_size(1).guard_int(__FILE__, __LINE__);
@@ -79,12 +80,9 @@ struct SpeciesLinear : torch::autograd::Function<SpeciesLinear> {
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
-        TORCH_CHECK(!at::GradMode::is_enabled(),
-                    "equicalc: species_linear has first derivatives only; train through "
-                    "equicalc.nn.gated_network.SpeciesLinear");
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::species_linear_backward", "")
-                                   .typed<decltype(species_linear_backward)>();
+        refuse_second_derivative("species_linear", kTrainThrough);
+        static const auto op =
+            operator_of<decltype(species_linear_backward)>("equicalc::species_linear_backward");
         const auto saved = context->get_saved_variables();
         variable_list result(5);
         result[0] =
@@ -96,8 +94,7 @@ struct SpeciesLinear : torch::autograd::Function<SpeciesLinear> {
 Tensor species_linear(const Tensor &x, const Tensor &species, const Tensor &weights,
                       const Tensor &table, int64_t width) {
     TORCH_CHECK(!weights.requires_grad(),
-                "equicalc: species_linear has no gradient of its weights; train through "
-                "equicalc.nn.gated_network.SpeciesLinear");
+                "equicalc: species_linear has no gradient of its weights; ", kTrainThrough);
     return SpeciesLinear::apply(x, species, weights, table, width);
 }
 

@@ -269,14 +269,6 @@ std::tuple<Tensor, Tensor, Tensor> backward_meta(const Tensor &, const Tensor &x
     return {at::empty_like(x), at::empty_like(distance), at::empty_like(harmonics)};
 }
 
-using ForwardSignature = Tensor(const Tensor &, const Tensor &, const Tensor &, const Tensor &,
-                                c10::SymInt, c10::SymInt, const Tensor &, const Tensor &,
-                                const Tensor &, const Tensor &, const Tensor &,
-                                at::ArrayRef<double>);
-using BackwardSignature = std::tuple<Tensor, Tensor, Tensor>(
-    const Tensor &, const Tensor &, const Tensor &, const Tensor &, const Tensor &, const Tensor &,
-    const Tensor &, const Tensor &, const Tensor &, const Tensor &, at::ArrayRef<double>);
-
 // Both ways go through the dispatcher, so that tracers see operators and not what is in them.
 struct TensorConvolution : torch::autograd::Function<TensorConvolution> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &distance,
@@ -291,22 +283,17 @@ struct TensorConvolution : torch::autograd::Function<TensorConvolution> {
         context->save_for_backward(
             {x, distance, harmonics, edge_index, table, couplings, paths, groups, inputs});
         context->saved_data["knots"] = knots;
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::tensor_convolution", "")
-                                   .typed<ForwardSignature>();
+        static const auto op = operator_of<decltype(forward_meta)>("equicalc::tensor_convolution");
         return op.call(x, distance, harmonics, edge_index, n_local, width_out, table, couplings,
                        paths, groups, inputs, knots);
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &grads) {
-        TORCH_CHECK(!at::GradMode::is_enabled(),
-                    "equicalc: tensor_convolution has first derivatives only (create_graph=True "
-                    "was asked for); train with TensorConvolution.with_weights");
+        refuse_second_derivative("tensor_convolution", "train with TensorConvolution.with_weights");
         const auto s = context->get_saved_variables();
         const auto knots = context->saved_data["knots"].toDoubleVector();
-        static const auto op = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("equicalc::tensor_convolution_backward", "")
-                                   .typed<BackwardSignature>();
+        static const auto op =
+            operator_of<decltype(backward_meta)>("equicalc::tensor_convolution_backward");
         auto [dx, dr, dy] =
             op.call(grads[0], s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], knots);
         variable_list result(12);
@@ -338,12 +325,10 @@ TORCH_LIBRARY_FRAGMENT(equicalc, library) {
         "Tensor inputs, float[] segments) -> (Tensor, Tensor, Tensor)");
 }
 
-EQUICALC_REGISTER(tensor_convolution, forward, CPU)
-EQUICALC_REGISTER(tensor_convolution, forward, CUDA)
+EQUICALC_REGISTER_KERNELS(tensor_convolution, forward)
 EQUICALC_REGISTER(tensor_convolution, forward_meta, Meta)
 EQUICALC_REGISTER(tensor_convolution, with_autograd, Autograd)
-EQUICALC_REGISTER(tensor_convolution_backward, backward, CPU)
-EQUICALC_REGISTER(tensor_convolution_backward, backward, CUDA)
+EQUICALC_REGISTER_KERNELS(tensor_convolution_backward, backward)
 EQUICALC_REGISTER(tensor_convolution_backward, backward_meta, Meta)
 
 }  // namespace equicalc

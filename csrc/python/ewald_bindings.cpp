@@ -133,7 +133,7 @@ void bind_mesh(py::module_ &module, const char *name) {
         }
         return to_dict(sum, static_cast<py::ssize_t>(sum.potentials.size()));
     };
-    py::class_<Mesh>(module, name, "Sum over waves on a mesh; see csrc/mesh.h.")
+    py::class_<Mesh>(module, name, "Sum over waves on a mesh; see csrc/coulomb/mesh.h.")
         .def(py::init(make), py::arg("cell"), py::arg("points"), py::arg("order"),
              py::arg("widths"), py::arg("k_inner"), py::arg("k_outer"), py::arg("threads"))
         .def("spread", spread, py::arg("charges"), py::arg("positions"), py::arg("sigmas"),
@@ -147,10 +147,10 @@ void bind_mesh(py::module_ &module, const char *name) {
 void bind_ewald(py::module_ &module) {
     module.def("coulomb_bulk", &bulk, py::arg("charges"), py::arg("positions"), py::arg("sigmas"),
                py::arg("cell"), py::arg("k_inner"), py::arg("k_outer"), py::arg("atom_virials"),
-               py::arg("threads"), "Sum over waves of a periodic cell; see csrc/ewald.h.");
+               py::arg("threads"), "Sum over waves of a periodic cell; see csrc/coulomb/ewald.h.");
     module.def("coulomb_open", &open, py::arg("charges"), py::arg("positions"), py::arg("sigmas"),
                py::arg("atom_virials"), py::arg("threads"),
-               "Sum over pairs of a cluster; see csrc/ewald.h.");
+               "Sum over pairs of a cluster; see csrc/coulomb/ewald.h.");
     bind_mesh<double>(module, "CoulombMesh");
     bind_mesh<float>(module, "CoulombMeshSingle");
 }

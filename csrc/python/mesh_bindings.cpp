@@ -104,7 +104,7 @@ void bind_mesh_solver(py::module_ &module) {
     module.def("fft_size", &equicalc::fft_size, py::arg("minimum"));
     module.def("taper_range", &equicalc::taper_range, py::arg("accuracy"));
     module.def("mesh_wave_accuracy", &equicalc::mesh_wave_accuracy, py::arg("accuracy"));
-    py::class_<equicalc::MeshSolver>(module, "MeshSolver", "See csrc/mesh_solver.h.")
+    py::class_<equicalc::MeshSolver>(module, "MeshSolver", "See csrc/coulomb/mesh_solver.h.")
         .def(py::init(&make_solver), py::arg("sigma"), py::arg("points"), py::arg("order"),
              py::arg("accuracy"), py::arg("single") = false, py::arg("device") = py::none(),
              py::arg("threads") = 1)
