@@ -1,5 +1,7 @@
 """The compiled core (csrc/): importing this module makes torch.ops.equicalc.* exist."""
 
+import os
+from functools import cache
 from types import ModuleType
 
 from equicalc.errors import EquicalcError
@@ -28,4 +30,17 @@ def load_library() -> ModuleType:
             f"installation for one version of torch (found torch {torch.__version__}, expected "
             "2.13.0); build it again: pip install --no-build-isolation -e ."
         ) from error
+    _one_thread_after_fork()
     return _core
+
+
+@cache
+def _one_thread_after_fork() -> None:
+    """Let processes that are forked from this one compute with one thread.
+
+    The threads of OpenMP are not copied by a fork, and GNU's OpenMP waits for them for ever: a
+    `multiprocessing.Pool` of forked processes would hang at its first structure.
+    """
+    import torch
+
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equicalc.deploy.metadata import read_metadata
+from equicalc.errors import ConfigError
 from equicalc.models import resolve, shipped
 
 # Keys of the error table and how people read them.
@@ -26,9 +27,28 @@ def info(options: argparse.Namespace) -> None:
     metadata = read_metadata(path)
     if options.json:
         print(json.dumps({"file": str(path), **metadata}, indent=2))
-        return
-    for label, value in _lines(path, metadata):
-        print(f"{label:<16} {value}")
+    else:
+        for label, value in _lines(path, metadata):
+            print(f"{label:<16} {value}")
+    outcome = _self_check(path, metadata)
+    if not options.json:
+        print(f"{'self-check':<16} {outcome}")
+
+
+def _self_check(path: Path, metadata: dict[str, Any]) -> str:
+    """Evaluate the structure stored in the file: its words are right when its weights are damaged.
+
+    Raises what `EquiCalculator` raises for a damaged file.
+    """
+    from equicalc.calculator import EquiCalculator
+
+    try:
+        EquiCalculator(path)
+    except ConfigError as error:  # of a package that adds to the network and is not there
+        return f"not done: {error}"
+    if metadata.get("self_check") is None:
+        return "the file stores no numbers to compare with"
+    return "passed: the network gives the numbers stored with it"
 
 
 def _lines(path: Path, metadata: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,12 +1,14 @@
 """`equicalc info` and `equicalc models`, and files that are no models."""
 
 import json
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.commands.conftest import equicalc, fails
-from tests.conftest import export_tiny
+from tests.conftest import export_tiny, tiny_network
 
 
 def test_info_prints_what_the_file_says(tiny_model, capsys):
@@ -29,6 +31,25 @@ def test_info_as_json_holds_all_metadata(tiny_model, capsys):
     assert metadata["format_version"] == 2
     assert metadata["elements"] == ["K", "Cl"]
     assert metadata["file"] == str(tiny_model)
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_info_says_when_weights_are_damaged(tiny_model, tmp_path, capsys, json_option):
+    """The words in the file are whole, and one weight is not a number."""
+    damaged = tmp_path / "damaged.pt"
+    with zipfile.ZipFile(tiny_model) as whole, zipfile.ZipFile(damaged, "w") as copy:
+        inner = tiny_network("predicted").readout.inner
+        weights = inner.weight.detach().numpy().tobytes()
+        for member in whole.infolist():
+            content = whole.read(member)
+            if content == weights:
+                content = np.float64(np.nan).tobytes() + content[8:]
+                weights = b"found"
+            copy.writestr(member.filename, content)
+    assert weights == b"found"
+    assert "may be damaged" in fails(capsys, "info", damaged, *json_option)
+    assert equicalc("info", tiny_model) == 0
+    assert "passed" in capsys.readouterr().out
 
 
 def test_models_lists_each_shipped_model_once(capsys):
