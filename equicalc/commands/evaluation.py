@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ PLOTTED = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "charges
 def evaluate(options: argparse.Namespace) -> None:
     """Print the errors as a table or as JSON, and draw the parity plot when asked for."""
     check_writable(options.plot, PICTURES)
+    from equicalc.data.consistency import doubts
     from equicalc.data.selection import select
     from equicalc.data.structures import read_structures
     from equicalc.evaluate import compare
@@ -35,6 +37,8 @@ def evaluate(options: argparse.Namespace) -> None:
     structures = read_structures(options.data)
     if options.within is not None:
         structures = select(structures, max_energy_above_min=options.within)
+    for doubt in doubts(structures):
+        print(f"warning: {doubt}", file=sys.stderr)
     calculator = _Counting(make_calculator(options), len(structures))
     try:
         comparison = compare(calculator, structures)

@@ -19,14 +19,21 @@ def check_training_labels(structures: Sequence[Structure]) -> None:
         if structure.energy is None:
             raise DataError(
                 f"{structure.source}: no energy. In extended XYZ it is 'energy=-12.3' in the "
-                "comment line (eV); under another name, name it: data.keys: {energy: NAME}"
+                "comment line (eV); under another name, name it: data.keys: {energy: "
+                f"{_other_name(structure, 'energy')}}}"
             )
         if structure.forces is None:
             raise DataError(
                 f"{structure.source}: no forces. In extended XYZ they are three columns named in "
                 "the comment line, 'Properties=species:S:1:pos:R:3:forces:R:3' (eV/angstrom); "
-                "under another name, name it: data.keys: {forces: NAME}"
+                f"under another name, name it: data.keys: {{forces: "
+                f"{_other_name(structure, 'force')}}}"
             )
+
+
+def _other_name(structure: Structure, word: str) -> str:
+    """Name in the file under which a missing label may be meant."""
+    return next((name for name in structure.unread if word in name.lower()), "NAME")
 
 
 def check_boundaries(structures: Iterable[Structure]) -> None:

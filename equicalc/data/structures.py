@@ -61,6 +61,8 @@ class Structure:
         dP_a/dr_b, e.
     epsilon_inf : float
         Mean electronic dielectric constant.
+    unread : tuple of str
+        Names in the file that sound like energies, forces or stresses and were not asked for.
     """
 
     symbols: list[str]
@@ -78,6 +80,7 @@ class Structure:
     polarization: Array | None = None
     born: Array | None = None
     epsilon_inf: float | None = None
+    unread: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -193,7 +196,16 @@ def _convert(atoms: Atoms, source: str, keys: Mapping[str, str]) -> Structure:
         polarization=_polarization(label("polarization", (3,)), atoms, source),
         born=None if born is None else born.reshape(n, 3, 3),
         epsilon_inf=_epsilon_inf(atoms, results, source),
+        unread=tuple(
+            str(name)
+            for name in (*atoms.info, *atoms.arrays)
+            if name not in keys.values() and _sounds_like_a_label(str(name))
+        ),
     )
+
+
+def _sounds_like_a_label(name: str) -> bool:
+    return any(word in name.lower() for word in ("energy", "force", "stress", "virial"))
 
 
 def check_array(values: Any, shape: tuple[int, ...], name: str, source: str) -> Array:

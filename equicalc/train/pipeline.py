@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from equicalc.data.batch import Batch, make_sample
+from equicalc.data.consistency import copies, doubts
 from equicalc.data.selection import (
     check_boundaries,
     check_elements,
@@ -76,6 +77,8 @@ def run(
     config = load_config(config_path, overrides)
     directory = Path(config.run.directory or ".")
     training, validation = load_data(config)
+    for doubt in [*doubts([*training, *validation]), *copies(training, validation)]:
+        print(f"warning: {doubt}", file=sys.stderr)
     elements = config.model.elements or elements_of(training)
     check_elements([*training, *validation], elements)
     config.model.elements = list(config.model.network(elements).elements)

@@ -29,8 +29,8 @@ def test_train_export_and_evaluate_work_in_a_row(labelled, tmp_path, monkeypatch
     assert "--resume" in fails(capsys, "train", "small.yaml")
     assert equicalc("train", "small.yaml", "--resume") == 0
     assert equicalc("export", "runs/small", "-o", "small.pt") == 0
-    # compared on the training data, whose file is still there
-    assert "in torch and float64, 3 structures" in capsys.readouterr().out
+    # compared on the training data, whose file is still there, and the self-check
+    assert "in torch and float64, 4 structures" in capsys.readouterr().out
     assert equicalc("info", "small.pt", "--json") == 0
     metadata = json.loads(capsys.readouterr().out)
     assert sorted(metadata["elements"]) == ["Cl", "K"]

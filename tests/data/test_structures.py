@@ -112,7 +112,7 @@ def test_labels_may_have_other_names(tmp_path):
     assert np.array_equal(structure.forces, np.full((2, 3), 0.5))
     assert structure.stress[0, 1] == 6.0
     without = read_structures(tmp_path / "ref.xyz")
-    with pytest.raises(DataError, match=r"no energy.*data.keys: {energy: NAME}"):
+    with pytest.raises(DataError, match=r"no energy.*data.keys: {energy: REF_energy}"):
         check_training_labels(without)
 
 
