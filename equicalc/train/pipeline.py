@@ -90,9 +90,9 @@ def run(
     cuda = config.run.device.startswith("cuda")
     try:
         in_team(config.run.devices, cuda, _work, config, training, validation, resume, stop_after)
+        finish(directory, config, training, validation)
     except KeyboardInterrupt:
         raise TrainingInterrupted(interruption_message(directory, config_path)) from None
-    finish(directory, config, training, validation)
     return directory
 
 

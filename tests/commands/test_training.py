@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from equicalc import cli
 from equicalc.commands.common import OutputError, replacing
 from equicalc.deploy.metadata import read_metadata
 from equicalc.deploy.reading import read_network
@@ -14,7 +15,9 @@ from equicalc.errors import EquicalcError
 from tests.commands.conftest import equicalc, fails
 
 
-def test_train_export_and_evaluate_work_in_a_row(labelled, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def small_run(labelled, tmp_path, monkeypatch):
+    """The configuration small.yaml of one epoch, in the current directory."""
     monkeypatch.chdir(tmp_path)
     config = {
         "model": {"cutoff": 4.0, "channels": 2, "n_radial": 2, "l_max": 1, "correlation": 2},
@@ -23,6 +26,21 @@ def test_train_export_and_evaluate_work_in_a_row(labelled, tmp_path, monkeypatch
         "run": {"plots": False, "progress": False, "dtype": "float64"},
     }
     Path("small.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.usefixtures("small_run")
+def test_ctrl_c_after_the_last_epoch_says_how_to_get_the_rest(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("equicalc.train.pipeline.compare", interrupted)
+    assert equicalc("train", "small.yaml") == cli.EXIT_INTERRUPTED
+    message = "epoch 1 is kept in 'runs/small'. Go on with: equicalc train small.yaml --resume"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_run")
+def test_train_export_and_evaluate_work_in_a_row(labelled, capsys):
     assert equicalc("train", "small.yaml", "--threads", 1) == 0
     assert "equicalc export" in capsys.readouterr().out
     # a run is never overwritten by accident, and a finished one may be resumed
