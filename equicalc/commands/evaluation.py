@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equicalc.commands.common import check_writable, make_calculator, naming, progress_bar
 from equicalc.commands.simulation import PICTURES
+from equicalc.errors import ConfigError
 
 if TYPE_CHECKING:
+    from equicalc.data.structures import Structure
     from equicalc.evaluate import Comparison
 
 # Quantity, its unit in the keys of the metrics, its unit on paper.
@@ -29,6 +31,8 @@ PLOTTED = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "charges
 def evaluate(options: argparse.Namespace) -> None:
     """Print the errors as a table or as JSON, and draw the parity plot when asked for."""
     check_writable(options.plot, PICTURES)
+    if options.within is not None and not options.within > 0.0:
+        raise ConfigError(f"--within is {options.within:g}; expected eV/atom above 0")
     from equicalc.data.consistency import doubts
     from equicalc.data.selection import select
     from equicalc.data.structures import read_structures
@@ -37,7 +41,7 @@ def evaluate(options: argparse.Namespace) -> None:
     structures = read_structures(options.data)
     if options.within is not None:
         structures = select(structures, max_energy_above_min=options.within)
-    for doubt in doubts(structures):
+    for doubt in [*_gaps(structures), *doubts(structures)]:
         print(f"warning: {doubt}", file=sys.stderr)
     calculator = _Counting(make_calculator(options), len(structures))
     try:
@@ -53,6 +57,19 @@ def evaluate(options: argparse.Namespace) -> None:
     print(json.dumps(metrics, indent=2) if options.json else "\n".join(_lines(metrics)))
     if options.plot and not options.json:
         print(f"wrote {options.plot}")
+
+
+def _gaps(structures: Sequence[Structure]) -> list[str]:
+    """Say of how many structures an error is not, where some lack what others have."""
+    missing = {
+        name: [s for s in structures if getattr(s, name) is None]
+        for name in ("energy", "forces", "stress")
+    }
+    return [
+        f"{len(without)} of {len(structures)} structures have no {name}, first {without[0].source}"
+        for name, without in missing.items()
+        if 0 < len(without) < len(structures)
+    ]
 
 
 class _Counting:

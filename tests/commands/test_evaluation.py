@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 
 from tests.commands.conftest import equicalc, fails
 
@@ -65,3 +65,21 @@ def test_evaluate_of_unknown_elements_names_them(tiny_model, tmp_path, capsys):
 def test_evaluate_refuses_an_impossible_picture_before_working(tiny_model, labelled, capsys):
     message = fails(capsys, "evaluate", tiny_model, labelled, "--plot", "parity.xlsx")
     assert "expected .png, .pdf, .svg" in message
+
+
+def test_evaluate_names_contradicting_and_missing_labels(tiny_model, labelled, capsys):
+    frames = read(labelled, ":")
+    for atoms in frames:
+        atoms.calc.results["forces"] = np.zeros((len(atoms), 3))
+    del frames[1].calc.results["energy"]
+    write(labelled, frames)
+    assert equicalc("evaluate", tiny_model, labelled) == 0
+    warnings = [w for w in capsys.readouterr().err.splitlines() if w.startswith("warning: ")]
+    assert "1 of 3 structures have no energy, first " in warnings[0]
+    assert "structure 1" in warnings[0]
+    assert "the forces are zero" in warnings[1]
+
+
+@pytest.mark.parametrize("value", ["nan", "-1"])
+def test_evaluate_refuses_an_impossible_limit(tiny_model, labelled, capsys, value):
+    assert "above 0" in fails(capsys, "evaluate", tiny_model, labelled, "--within", value)
