@@ -7,6 +7,8 @@ the channel last, ``[2 l + 1, multiplicity]``. e3nn has the channel first inside
 
 from typing import List, Tuple
 
+import torch
+
 Irrep = Tuple[int, int, int]
 
 
@@ -40,3 +42,12 @@ def parse_irreps(text: str) -> List[Irrep]:
             raise ValueError(f"irreps: cannot read {part!r} in {text!r}; write 128x0e+64x1o")
         result.append((int(mul or "1"), int(kind[:-1]), 1 if kind[-1] == "e" else -1))
     return result
+
+
+def even_scalars(irreps: List[Irrep]) -> torch.Tensor:
+    """Return 1 for even scalars and 0 for everything else of features, ``[width]``."""
+    parts = [
+        torch.full((mul * (2 * degree + 1),), float((degree, parity) == (0, 1)))
+        for mul, degree, parity in irreps
+    ]
+    return torch.cat(parts)

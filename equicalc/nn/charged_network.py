@@ -79,6 +79,18 @@ class ChargedNetwork(torch.nn.Module):
             if hasattr(part, "fused"):
                 setattr(part, "fused", fused)  # noqa: B010 (mypy takes attributes for submodules)
 
+    @torch.jit.unused
+    def constrain(self) -> None:
+        """Put weights back into what symmetry allows, after a step of training.
+
+        Modules whose weights have more numbers than symmetry allows have a method ``constrain``.
+        """
+        with torch.no_grad():
+            part: Any
+            for part in self.modules():
+                if part is not self and hasattr(part, "constrain"):
+                    part.constrain()
+
     def raw_outputs(
         self,
         species: torch.Tensor,

@@ -1,5 +1,6 @@
 """The symmetric contraction of MACE: polynomials in the components of each channel."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -116,6 +117,43 @@ def symmetric_terms(
                     terms.append((first + m, tuple(factors)))
         first += 2 * degree + 1
     return sorted(terms)
+
+
+@functools.cache
+def equivariant_basis(l_max: int, degrees: tuple[int, ...], correlation: int) -> torch.Tensor:
+    """Return an orthonormal basis of the coefficients that make a contraction equivariant.
+
+    Monomials of `symmetric_terms` are what products of features consist of, not these products:
+    coefficients of x^2, y^2 and z^2, say, are equal.
+
+    Parameters
+    ----------
+    l_max, degrees, correlation
+        As in `symmetric_terms`, whose order is that of the rows.
+
+    Returns
+    -------
+    Tensor [n_terms, n_products], float64
+    """
+    terms = symmetric_terms(l_max, list(degrees), correlation)
+    index = {term: number for number, term in enumerate(terms)}
+    columns = []
+    first = 0
+    for degree in degrees:
+        for order in range(1, correlation + 1):
+            for coupling in _couplings(l_max, degree, order):
+                total = _symmetrised(coupling.unsqueeze(-1))[..., 0]
+                column = torch.zeros(len(terms), dtype=torch.float64)
+                for place in torch.nonzero(total.abs() > VANISHING).tolist():
+                    factors = place[1:]
+                    if factors == sorted(factors):
+                        repeats = math.prod(math.factorial(factors.count(i)) for i in set(factors))
+                        row = index[first + place[0], tuple(factors)]
+                        column[row] = total[tuple(place)] / repeats
+                columns.append(column)
+        first += 2 * degree + 1
+    vectors, sizes, _ = torch.linalg.svd(torch.stack(columns, dim=1), full_matrices=False)
+    return vectors[:, sizes > FOREIGN * sizes[0]]
 
 
 def expand(

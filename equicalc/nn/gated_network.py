@@ -6,7 +6,7 @@ from typing import Dict, List, Tuple
 import torch
 
 from equicalc.core import load_library
-from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
+from equicalc.nn.blocks import Irrep, even_scalars, feature_width, parse_irreps
 from equicalc.nn.gate import Gate
 from equicalc.nn.gated_config import GatedNetworkConfig, MessageConfig, message_paths
 from equicalc.nn.irreps_linear import IrrepsLinear
@@ -169,6 +169,13 @@ class SpeciesLayer(torch.nn.Module):
         self.messages = GatedConvolution(config, features, self.gate.irreps_in)
         self.senders = torch.nn.Parameter(torch.randn(n_species, feature_width(features)))
         self.own = torch.nn.Parameter(torch.randn(n_species, self.messages.mix.width_out))
+        self.constrain()
+
+    @torch.jit.unused
+    def constrain(self) -> None:
+        """Leave even scalars only in what an element adds: it has no direction."""
+        with torch.no_grad():
+            self.own.mul_(even_scalars(self.gate.irreps_in).to(self.own))
 
     def forward(
         self,

@@ -5,8 +5,8 @@ from typing import List, Tuple
 import torch
 
 from equicalc.core import load_library
-from equicalc.nn.blocks import Irrep, feature_width, parse_irreps
-from equicalc.nn.contraction import SymmetricContraction, symmetric_terms
+from equicalc.nn.blocks import Irrep, even_scalars, feature_width, parse_irreps
+from equicalc.nn.contraction import SymmetricContraction, equivariant_basis, symmetric_terms
 from equicalc.nn.convolution import sum_on_receivers
 from equicalc.nn.gated_network import GatedConvolution, NoOwn, ScalarReadout, SpeciesLinear
 from equicalc.nn.irreps_linear import IrrepsLinear
@@ -97,6 +97,12 @@ class MaceFirstLayer(torch.nn.Module):
         self.own = torch.nn.Parameter(
             torch.zeros(n_species, feature_width(parse_irreps(layer.features)))
         )
+        self.features = parse_irreps(layer.features)
+
+    @torch.jit.unused
+    def constrain(self) -> None:
+        """Leave scalars only in what an element adds: it has no direction."""
+        self.own.mul_(even_scalars(self.features).to(self.own))
 
     def forward(
         self,
@@ -159,6 +165,7 @@ class MaceBody(torch.nn.Module):
         n_components = sum(2 * degree + 1 for _, degree, _ in contracted)
         self.shape = [n_components, channels]
         terms = symmetric_terms(config.l_max, layer.degrees, layer.correlation)
+        self.products = [config.l_max, layer.correlation, *layer.degrees]
         self.contraction = SymmetricContraction(
             terms,
             torch.randn(n_species, len(terms), channels) / len(terms),
@@ -166,6 +173,14 @@ class MaceBody(torch.nn.Module):
             sum(2 * degree + 1 for degree in layer.degrees),
         )
         self.mix = IrrepsLinear(features, features)
+
+    @torch.jit.unused
+    def constrain(self) -> None:
+        """Project the coefficients of monomials on those of equivariant products."""
+        l_max, correlation, *degrees = self.products
+        weight = self.contraction.weight
+        basis = equivariant_basis(l_max, tuple(degrees), correlation).to(weight)
+        weight.copy_(torch.matmul(basis, torch.matmul(basis.T, weight)))
 
     @torch.jit.export
     def prepare(self) -> None:

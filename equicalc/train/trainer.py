@@ -167,6 +167,7 @@ class Trainer:
             norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
             self._check(value, norm, order, step)
             self.optimizer.step()
+            self.potential.network.constrain()
             self.average.update(self.potential.network)
             loss_sum += value.detach()
             totals += error_sums(prediction, batch)

@@ -6,7 +6,12 @@ import pytest
 import torch
 from e3nn import o3
 
-from equicalc.nn.contraction import SymmetricContraction, expand, symmetric_terms
+from equicalc.nn.contraction import (
+    SymmetricContraction,
+    equivariant_basis,
+    expand,
+    symmetric_terms,
+)
 from tests.comparing import assert_close
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -171,3 +176,25 @@ def test_operator_has_a_shape_without_data():
     x = torch.empty(7, 4, 3, device="meta")
     species = torch.empty(7, dtype=torch.int64, device="meta")
     assert module(x, species).shape == (7, 2, 3)
+
+
+@pytest.mark.parametrize("correlation", [1, 2, 3])
+def test_projected_coefficients_are_those_of_equivariant_products(correlation):
+    l_max, degrees = 2, [0, 1]
+    terms = symmetric_terms(l_max, degrees, correlation)
+    basis = equivariant_basis(l_max, tuple(degrees), correlation)
+    weight = basis @ (basis.T @ torch.randn(2, len(terms), 6))
+    module = SymmetricContraction(terms, weight, 9, 4).requires_grad_(False)
+    irreps, rotation = o3.Irreps.spherical_harmonics(l_max), -o3.rand_matrix()
+    d_in = irreps.D_from_matrix(rotation)
+    d_out = o3.Irreps.spherical_harmonics(1).D_from_matrix(rotation)
+    x, kind = torch.randn(5, 9, 6), torch.randint(2, (5,))
+    before = module(torch.einsum("ab,nbc->nac", d_in, x), kind)
+    after = torch.einsum("ab,nbc->nac", d_out, module(x, kind))
+    assert (before - after).abs().max() < ROUNDING
+
+
+def test_products_of_two_vectors_and_a_scalar_are_counted():
+    """s, s^2, v.v, s^3, s (v.v) of a scalar and a vector, and v, s v, s^2 v, v (v.v)."""
+    assert equivariant_basis(1, (0,), 3).shape == (9, 5)
+    assert equivariant_basis(1, (1,), 3).shape == (18, 4)

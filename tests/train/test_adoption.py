@@ -5,16 +5,19 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from equicalc import EquiCalculator
 from equicalc.data import from_atoms
-from equicalc.deploy import export_network, export_run, read_metadata
+from equicalc.data.batch import make_sample
+from equicalc.deploy import export_network, export_run, read_metadata, read_network
 from equicalc.errors import ConfigError
 from equicalc.evaluate import predict
-from equicalc.interop.sevennet import import_sevennet
+from equicalc.interop import import_network
 from equicalc.lammps_run import single_point
 from equicalc.train import load_best, run
+from equicalc.train.potential import Potential
 
 REFERENCE = Path(__file__).resolve().parent.parent / "reference"
 # a float64 network through tables and operators against torch expressions, eV/angstrom
@@ -23,10 +26,17 @@ TABLES = 1e-6
 FRONT_ENDS = 1e-7
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory):
-    """Model file of a small SevenNet with the elements of the data."""
-    found = import_sevennet(REFERENCE / "sevennet_parity.pth", ["Na", "Cl"])
+SOURCES = {
+    "sevennet": "sevennet_parity.pth",
+    "mace": "mace_vectors.model",
+    "nequip": "nequip_parity.ckpt",
+}
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def imported(request, tmp_path_factory):
+    """Model file of a small network of another code with the elements of the data."""
+    found = import_network(request.param, REFERENCE / SOURCES[request.param], ["Na", "Cl"])
     target = tmp_path_factory.mktemp("imported") / "small.pt"
     return export_network(found.network, target, **found.about)
 
@@ -101,6 +111,50 @@ def test_charges_of_an_imported_network_act_in_lammps_on_two_ranks(configure, tm
     atoms.calc = EquiCalculator(model, kspace="ewald", kspace_accuracy=1e-12)
     assert np.abs(found["forces"] - atoms.get_forces()).max() < FRONT_ENDS
     assert np.abs(found["charges"] - atoms.get_charges()).max() < FRONT_ENDS
+
+
+def test_trained_energies_do_not_depend_on_directions(configure, tmp_path):
+    network = load_best(run(configure(epochs=2, charge_model="none"))).network
+    model = export_network(network, tmp_path / "trained.pt")
+    atoms = ase.io.read(tmp_path / "salt.xyz", 0)
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    turned = atoms.copy()
+    turned.set_cell(atoms.cell[:] @ turn.T)
+    turned.positions = atoms.positions @ turn.T
+    atoms.calc, turned.calc = EquiCalculator(model), EquiCalculator(model)
+    assert turned.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    assert np.abs(turned.get_forces() - atoms.get_forces() @ turn.T).max() < FRONT_ENDS
+
+
+def test_gradients_of_a_loss_of_forces_are_those_of_finite_differences(
+    imported, tmp_path, configure
+):
+    network = read_network(imported)
+    network.set_fused(False)
+    atoms = from_atoms([ase.io.read(tmp_path / "salt.xyz", 0)])[0]
+    sample = make_sample(atoms, network.config.elements, network.config.cutoff)
+
+    def loss():
+        found = Potential(network)(sample, create_graph=True)
+        return found.forces.square().sum() + found.energy.square().sum() * 1e-6
+
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
+    torch.manual_seed(0)
+    along = [torch.randn_like(p) for p in parameters]
+    expected = sum(
+        float((g * d).sum()) for g, d in zip(gradients, along, strict=True) if g is not None
+    )
+    step, found = 1e-6, 0.0
+    for sign in (1.0, -1.0):
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, along, strict=True):
+                parameter.add_(sign * step * direction)
+        found += sign * float(loss()) / (2 * step)
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, along, strict=True):
+                parameter.sub_(sign * step * direction)
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_finished_training_can_be_trained_further(configure, tmp_path):
