@@ -228,6 +228,26 @@ BOXES = [
         unjudged=4,  # positions follow the box after their forces were computed
     ),
     Scenario(
+        "sheared until the box flips, mesh of equicalc",
+        RESTING + "fix shear all deform 4 xy erate 200 xz erate 150 remap x flip yes\n"
+        "fix nve all nve\nrun 24\n",
+        lambda: salt((1, 2, 2)),
+        after=TRICLINIC,
+        kspace=OWN,
+        tolerance="mesh",
+        ranks=(1, 3),
+        unjudged=4,
+    ),
+    Scenario(
+        "slab and back, mesh of equicalc",
+        "run 0\nchange_box all z final -8 16 boundary p p f\nkspace_modify slab 3.0\nrun 1\n"
+        "kspace_style equicalc 1e-5\nchange_box all boundary p p p\nrun 1\n",
+        lambda: salt((1, 1, 1)),
+        kspace=OWN,
+        tolerance="mesh",
+        ranks=(1, 3),
+    ),
+    Scenario(
         "charged cell", style="charge 1.0", commands=MOVING + NVE, atoms=skewed_salt, every=4
     ),
 ]  # fmt: skip
@@ -281,6 +301,10 @@ FIXES = [
              tolerance="mesh", every=4),
     Scenario("fix npt, mesh of equicalc", npt("npt temp 300 300 0.1 tri 0 0 0.1"), skewed_salt,
              kspace=OWN, tolerance="mesh", every=4, quick=True),
+    Scenario("fix msst", RESTING + "fix shock all msst z 40 q 200 mu 0.1 tscale 0.01\nrun 12\n",
+             kspace=OWN, tolerance="mesh", ranks=(1, 3)),
+    Scenario("fix nphug", npt("nphug temp 300 300 0.1 iso 1e5 1e5 1.0"),
+             kspace=OWN, tolerance="mesh", ranks=(1, 3)),
     Scenario("fix nvt", MOVING + "fix nvt all nvt temp 300 300 0.05\nrun 12\n"),
     Scenario("fix langevin", MOVING + "fix heat all langevin 300 300 0.05 48279\n" + NVE,
              quick=True),

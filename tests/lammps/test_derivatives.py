@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import units
 
 # Central differences: rounding of the energy (1e-13 of 100 eV) over the step 1e-5, and the third
 # derivative times its square.
@@ -208,3 +209,27 @@ run 0
     found = np.array([-table[f"c_sums[{k}]"][-1] / table["Volume"][-1] for k in range(1, 7)])
     expected = np.array([table[f"c_p[{k}]"][-1] for k in range(1, 7)])
     assert np.abs(found - expected).max() < SUM * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["predicted with widths", "equilibrated"])
+def test_dynamical_matrix_is_the_derivative_of_the_forces(bench, model_of, name):
+    """What phonons are made of: `dynamical_matrix` moves atoms and calls the pair style itself."""
+    atoms, step = bench.salt((1, 1, 1)), 1e-3
+    body = f"run 0\ndynamical_matrix all eskm {step} file dynmat.dat\n"
+    bench.run(bench.deck(model_of(name), body, kspace="ewald 1.0e-10"), atoms, 2)
+    n = 3 * len(atoms)
+    found = np.loadtxt(bench.directory / "dynmat.dat").reshape(n, n)
+    rows = []
+    for axis in range(3):
+        forces = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[0, axis] += sign * step
+            forces.append(bench.from_ase(moved, model_of(name))["forces"])
+        rows.append((forces[1] - forces[0]).ravel() / (2 * step))
+    masses = np.repeat(atoms.get_masses(), 3)
+    expected = np.array(rows) / np.sqrt(masses[:3, None] * masses[None, :])
+    # `eskm`: 10 J/mol/angstrom^2/dalton
+    expected *= units.mol / (10 * units.J)
+    # of the masses in LAMMPS' data files and of its constants six digits are those of ASE
+    assert np.abs(found[:3] - expected).max() < 1e-5 * np.abs(expected).max()

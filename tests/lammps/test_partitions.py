@@ -68,3 +68,28 @@ def test_tempering_swaps_temperatures_of_finite_replicas(bench, tiny_model):
     assert [int(row[0]) for row in swaps] == [0, 5, 10, 15, 20]
     for replica in (0, 1):
         assert "nan" not in text(bench, f"log.lammps.{replica}")
+
+
+def test_alchemy_mixes_the_forces_of_two_replicas(bench, tiny_model):
+    """The second one has another element in one place, and the charges that belong to it."""
+    atoms = bench.salt((2, 1, 1))
+    assert atoms.symbols[2] == "K"
+    write_data(bench.directory / "structure.data", atoms, bench.elements)
+    swap = 'if "$w == b" then "set atom 3 type 2"\npair_style'
+    alone = {}
+    for name in ("a", "b"):
+        deck = f"variable w index {name}\n" + bench.deck(tiny_model, OUT.format() + "run 0\n")
+        bench.run(deck.replace("pair_style", swap))
+        alone[name] = bench.frames(f"out.{name}.dump")[-1]
+    body = (
+        "variable own world 0.75 0.25\nvariable share equal ${own}\nfix 1 all nve\n"
+        "fix mix all alchemy v_share\ntimestep 0.0\n" + OUT.format() + "run 5\n"
+    )
+    deck = "variable w world a b\n" + bench.deck(tiny_model, body).replace("pair_style", swap)
+    bench.run(deck, ranks=2, words=("-partition", "2x1"))
+    mixed = 0.75 * alone["a"][:, 4:7] + 0.25 * alone["b"][:, 4:7]
+    assert np.abs(alone["a"][:, 4:7] - alone["b"][:, 4:7]).max() > 0.1
+    for name in ("a", "b"):
+        for frame in bench.frames(f"out.{name}.dump"):
+            assert np.abs(frame[:, 4:7] - mixed).max() < SAME
+            assert np.abs(frame[:, 7] - alone[name][:, 7]).max() < SAME
