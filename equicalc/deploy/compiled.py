@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,10 @@ def _compile(evaluation: Evaluation, described: dict[str, str]) -> list[Any]:
     }
     if _has_avx2() and platform.machine() == "x86_64":
         options.update(PORTABLE)
-    module = program.module(check_guards=False)
-    files = torch._inductor.aot_compile(module, arguments, options=options)
+    with warnings.catch_warnings():
+        # torch's own words to itself, when it copies its descriptions of arguments
+        warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
+        module = program.module(check_guards=False)
+        files = torch._inductor.aot_compile(module, arguments, options=options)
     assert isinstance(files, list)
     return files

@@ -202,6 +202,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        # which file, and how large
+        reason = f"{error.strerror}: '{path}' needs {len(data) / 1e6:.1f} MB"
+        raise type(error)(error.errno, reason) from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
