@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,14 @@ FREE_ON_RESUME: dict[str, set[str] | None] = {
 }
 
 
-def prepare_directory(directory: Path, config: Config, resume: bool, sha256: str) -> None:
-    """Make the run directory, or check that its checkpoint belongs to this configuration."""
+@contextmanager
+def prepared_directory(
+    directory: Path, config: Config, resume: bool, sha256: str
+) -> Iterator[None]:
+    """Make the run directory, or check that its checkpoint belongs to this configuration.
+
+    Until the end it belongs to this process: another one that wants it gets a ConfigError.
+    """
     existing = directory / "checkpoint.pt"
     if resume:
         if not existing.is_file():
@@ -40,16 +50,42 @@ def prepare_directory(directory: Path, config: Config, resume: bool, sha256: str
             f"'{directory}' holds a run already. Continue it with --resume, remove it, or set "
             "another run.directory"
         )
+    with _held(directory):
+        checkpoint.write_text(
+            directory / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False)
+        )
+        yield
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Make a directory and hold its lock, which a process loses with its life."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise checkpoint.OutputError(f"cannot make '{directory}': {error}") from error
+    try:
+        _lock(descriptor, directory)
         # What a killed process was writing.
         for leftover in directory.glob(".*.tmp"):
             leftover.unlink()
-    except OSError as error:
-        raise checkpoint.OutputError(f"cannot make '{directory}': {error}") from error
-    checkpoint.write_text(
-        directory / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False)
-    )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, directory: Path) -> None:
+    """Raise ConfigError when another process has the lock; some network file systems have none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"another training is writing to '{directory}'. Wait for its end, or set another "
+            "run.directory"
+        ) from None
+    except OSError:
+        return
 
 
 def _check_same(stored: dict[str, Any], now: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from equicalc.evaluate import compare
 from equicalc.nn.architectures import NETWORKS
 from equicalc.train import checkpoint
 from equicalc.train.config import load_config
-from equicalc.train.directory import interruption_message, prepare_directory
+from equicalc.train.directory import interruption_message, prepared_directory
 from equicalc.train.plots import draw_loss, draw_parity
 from equicalc.train.potential import Potential
 from equicalc.train.settings import Config
@@ -86,13 +86,13 @@ def run(
         check_boundaries([*training, *validation])
     _check_labels(config, training)
     _check_device(config)
-    prepare_directory(directory, config, resume, data_hash(config))
-    cuda = config.run.device.startswith("cuda")
-    try:
-        in_team(config.run.devices, cuda, _work, config, training, validation, resume, stop_after)
-        finish(directory, config, training, validation)
-    except KeyboardInterrupt:
-        raise TrainingInterrupted(interruption_message(directory, config_path)) from None
+    team = config.run.devices, config.run.device.startswith("cuda")
+    with prepared_directory(directory, config, resume, data_hash(config)):
+        try:
+            in_team(*team, _work, config, training, validation, resume, stop_after)
+            finish(directory, config, training, validation)
+        except KeyboardInterrupt:
+            raise TrainingInterrupted(interruption_message(directory, config_path)) from None
     return directory
 
 

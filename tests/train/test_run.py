@@ -1,8 +1,10 @@
 """Whole runs: learning, resuming, interruption, several processes, errors."""
 
 import csv
+import fcntl
 import json
 import math
+import os
 
 import ase.io
 import numpy as np
@@ -175,6 +177,19 @@ def test_a_run_directory_is_not_overwritten(write_config):
     run(path)
     with pytest.raises(ConfigError, match=r"holds a run already. Continue it with --resume"):
         run(path)
+
+
+def test_a_run_directory_belongs_to_one_training_at_a_time(write_config):
+    path = write_config(training__max_epochs=2)
+    directory = run(path, stop_after=1)
+    before = (directory / "checkpoint.pt").read_bytes()
+    other = os.open(directory, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(ConfigError, match="another training is writing"):
+        run(path, resume=True)
+    assert (directory / "checkpoint.pt").read_bytes() == before
+    os.close(other)
+    run(path, resume=True)
 
 
 def test_there_must_be_something_to_resume(write_config):
