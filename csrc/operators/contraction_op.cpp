@@ -4,6 +4,7 @@
 #include "operators/contraction_kernels.h"
 #include "cuda/contraction.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 
 namespace equicalc {
 namespace {
@@ -53,10 +54,14 @@ Tensor contraction_forward(const Tensor &features, const Tensor &species, const 
                            const Tensor &leaves) {
     check_like(weights, features, "weights");
     TORCH_CHECK(features.dim() == 3 && features.size(1) <= kernels::kMaxContracted &&
-                    weights.size(2) == features.size(2) && species.size(0) == features.size(0),
+                    weights.dim() == 3 && weights.size(2) == features.size(2),
                 "equicalc: symmetric_contraction takes features [n, M <= ", kernels::kMaxContracted,
-                ", C], species [n] and weights [S, T, C], found ", features.sizes(), ", ",
-                species.sizes(), " and ", weights.sizes());
+                ", C] and weights [S, T, C], found ", features.sizes(), " and ", weights.sizes());
+    check_species(species, features.size(0), weights.size(0), features, "symmetric_contraction");
+    for (const Tensor &level : {roots, branches, leaves}) {
+        check_indices(level.select(0, 0), features.size(1), "symmetric_contraction", "components");
+        check_indices(level.select(0, 1), weights.size(1), "symmetric_contraction", "terms", -1);
+    }
     const Tensor x = features.contiguous(), weight = weights.contiguous();
     const Tensor kinds = species.contiguous();
     const Levels levels(starts, roots, branches, leaves);

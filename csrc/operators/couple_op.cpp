@@ -2,6 +2,7 @@
 #include "operators/coupling_kernels.h"
 #include "cuda/coupling.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 
 namespace equicalc {
 namespace {
@@ -171,6 +172,13 @@ Tensor couple(const Tensor &a, const Tensor &b, const Tensor &species, const Ten
     check_like(b, a, "b");
     check_like(weight, a, "weights");
     check_like(coefficients, a, "coefficients");
+    check_shape(a, {kAny, kAny, kAny}, "couple", "a");
+    check_shape(b, a.sizes(), "couple", "b");
+    check_shape(weight, {kAny, kAny, a.size(2)}, "couple", "weights");
+    check_species(species, a.size(0), weight.size(0), a, "couple");
+    check_indices(rows.select(0, 1), weight.size(1), "couple", "paths");
+    check_indices(rows.select(0, 2), a.size(1), "couple", "components");
+    check_indices(terms, a.size(1), "couple", "components");
     return Couple::apply(a.contiguous(), b.contiguous(), weight.contiguous(), species.contiguous(),
                          rows.contiguous(), terms.contiguous(), coefficients.contiguous());
 }

@@ -3,6 +3,7 @@
 #include "cuda/equivariant.h"
 #include "operators/equivariant_kernels.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 
 namespace equicalc {
 namespace {
@@ -259,6 +260,17 @@ Tensor equivariant_convolution(const Tensor &x, const Tensor &radial, const Tens
     check_like(harmonics, x, "harmonics");
     check_like(weight, x, "weights");
     check_like(coefficients, x, "coefficients");
+    const char *op = "equivariant_convolution";
+    check_shape(x, {kAny, kAny, kAny}, op, "features");
+    check_shape(radial, {kAny, kAny}, op, "radial functions");
+    check_shape(harmonics, {radial.size(0), x.size(1)}, op, "harmonics");
+    check_shape(weight, {radial.size(1), kAny, x.size(2)}, op, "weights");
+    check_edges(edge_index, radial.size(0), x.size(0), x, op);
+    check_components(x.size(1), op);
+    check_indices(rows.select(0, 1), weight.size(1), op, "paths");
+    check_indices(rows.select(0, 2), x.size(1), op, "components");
+    check_indices(entries.select(0, 1), x.size(1), op, "components");
+    check_indices(terms, x.size(1), op, "components");
     TORCH_CHECK(x.size(1) <= kernels::kMaxComponents && radial.size(1) <= kernels::kMaxRadial &&
                     weight.size(1) <= kernels::kMaxPaths,
                 "equicalc: the fused convolution handles l_max <= ", kernels::kMaxDegree,

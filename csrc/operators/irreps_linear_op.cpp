@@ -102,6 +102,21 @@ void mix(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs, 
         });
 }
 
+// Error unless all blocks lie in rows of these widths and in the weights.
+void check_blocks(const std::vector<Pair> &pairs, int64_t width_in, int64_t width_out,
+                  int64_t n_weights) {
+    int64_t in = 0, out = 0, weights = 0;
+    for (const Pair &pair : pairs) {
+        in = std::max(in, pair.in + pair.n_components * pair.n_in);
+        out = std::max(out, pair.out + pair.n_components * pair.n_out);
+        weights = std::max(weights, pair.weight + pair.n_in * pair.n_out);
+    }
+    TORCH_CHECK(in <= width_in && out <= width_out && weights <= n_weights,
+                "equicalc: a linear map of irreps takes rows of ", in, " features to rows of ", out,
+                " with ", weights, " weights, found ", width_in, ", ", width_out, " and ",
+                n_weights);
+}
+
 // The same with products of torch: on the device its matrices are the fast ones.
 Tensor mixed_by_products(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs,
                          const Tensor &row, int64_t width) {
@@ -125,6 +140,7 @@ Tensor mixed_by_products(const Tensor &x, const Tensor &weight, const std::vecto
 
 Tensor mixed(const Tensor &x, const Tensor &weight, const std::vector<Pair> &pairs,
              const Tensor &row, int64_t width) {
+    check_blocks(pairs, x.size(1), width, weight.numel());
     if (uses_groups(x)) {
         return mixed_by_products(x, weight, pairs, row, width);
     }

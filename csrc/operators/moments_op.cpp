@@ -2,6 +2,7 @@
 // [n_local, B, (l_max + 1) C], see moment_kernels.h
 #include "cuda/moments.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 #include "operators/moment_kernels.h"
 
 namespace equicalc {
@@ -180,6 +181,12 @@ Tensor radial_moments(const Tensor &x, const Tensor &radial, const Tensor &harmo
                       const Tensor &edge_index, int64_t n_local) {
     check_like(radial, x, "radial");
     check_like(harmonics, x, "harmonics");
+    const char *op = "radial_moments";
+    check_shape(x, {kAny, kAny, kAny}, op, "features");
+    check_shape(radial, {kAny, kAny}, op, "radial functions");
+    check_shape(harmonics, {radial.size(0), x.size(1)}, op, "harmonics");
+    check_edges(edge_index, radial.size(0), x.size(0), x, op);
+    check_components(x.size(1), op);
     TORCH_CHECK(x.size(1) <= kernels::kMaxComponents && radial.size(1) <= kernels::kMaxRadial,
                 "equicalc: radial moments handle l_max <= ", kernels::kMaxDegree, " and at most ",
                 kernels::kMaxRadial, " radial functions, found ", x.size(1), " components and ",

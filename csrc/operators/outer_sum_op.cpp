@@ -3,6 +3,9 @@
 #include "operators/convolution_kernels.h"
 #include "cuda/convolution.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
+
+#include <limits>
 
 namespace equicalc {
 namespace {
@@ -105,6 +108,10 @@ struct OuterSum : torch::autograd::Function<OuterSum> {
 Tensor outer_sum(const Tensor &harmonics, const Tensor &weights, const Tensor &edge_index,
                  int64_t n_local) {
     check_like(weights, harmonics, "weights");
+    check_shape(harmonics, {kAny, kAny}, "outer_sum", "harmonics");
+    check_shape(weights, {harmonics.size(0), kAny}, "outer_sum", "weights");
+    check_edges(edge_index, harmonics.size(0), std::numeric_limits<int64_t>::max(), harmonics,
+                "outer_sum");
     TORCH_CHECK(harmonics.size(1) <= kernels::kMaxComponents &&
                     degrees(harmonics) * degrees(harmonics) == harmonics.size(1),
                 "equicalc: the fused sum handles l_max <= ", kernels::kMaxDegree, ", found ",

@@ -5,6 +5,7 @@
 
 #include "cuda/radial.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 
 namespace equicalc {
 namespace {
@@ -193,6 +194,12 @@ Tensor radial_functions(const Tensor &distance, const Tensor &w1, const Tensor &
     for (const Tensor &weight : {w1, b1, w2, b2}) {
         check_like(weight, distance, "weights");
     }
+    const char *op = "radial_functions";
+    check_shape(distance, {kAny}, op, "distances");
+    check_shape(w1, {kAny, kAny}, op, "the first weights");
+    check_shape(b1, {w1.size(0)}, op, "the first biases");
+    check_shape(w2, {kAny, w1.size(0)}, op, "the second weights");
+    check_shape(b2, {w2.size(0)}, op, "the second biases");
     const variable_list w{w1.contiguous(), b1.contiguous(), w2.contiguous(), b2.contiguous()};
     const auto found = ValuesAndSlopes::apply(distance.detach().contiguous(), w[0], w[1], w[2],
                                               w[3], prefactor, cutoff);

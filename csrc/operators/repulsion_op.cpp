@@ -2,6 +2,7 @@
 // first and second derivatives by the distance.
 #include "cuda/repulsion.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 
 namespace equicalc {
 namespace {
@@ -62,6 +63,12 @@ void check(const Tensor &distance, const RepulsionPairs &pairs) {
         pairs.table.scalar_type() == torch::kInt64 && pairs.table.device() == distance.device(),
         "equicalc: pairs must be the bits of float64 as int64 on ", distance.device(), ", found ",
         pairs.table.device(), " ", pairs.table.scalar_type());
+    const char *op = "screened_repulsion";
+    check_shape(pairs.species, {kAny}, op, "species");
+    check_species(pairs.species, pairs.species.size(0), pairs.table.size(1), distance, op);
+    check_edges(pairs.index, distance.size(0), pairs.species.size(0), distance, op);
+    TORCH_CHECK(pairs.n_local <= pairs.species.size(0), "equicalc: ", op, " takes ", pairs.n_local,
+                " receivers of at least as many species, found ", pairs.species.size(0));
     check_like(pairs.coefficients, distance, "coefficients");
     check_like(pairs.decays, distance, "decays");
 }

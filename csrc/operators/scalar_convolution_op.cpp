@@ -4,6 +4,7 @@
 #include "operators/convolution_kernels.h"
 #include "cuda/convolution.h"
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 
 namespace equicalc {
 namespace {
@@ -39,6 +40,13 @@ struct ScalarConvolution : torch::autograd::Function<ScalarConvolution> {
         check_like(radial_in, x_in, "radial");
         check_like(harmonics_in, x_in, "harmonics");
         check_like(mix_in, x_in, "weights");
+        const char *op = "scalar_convolution";
+        check_shape(x_in, {kAny, kAny, kAny}, op, "features");
+        check_shape(radial_in, {kAny, kAny}, op, "radial functions");
+        check_shape(harmonics_in, {radial_in.size(0), x_in.size(1)}, op, "harmonics");
+        check_edges(edge_index, radial_in.size(0), x_in.size(0), x_in, op);
+        const int64_t n_degrees = check_components(x_in.size(1), op);
+        check_shape(mix_in, {radial_in.size(1), n_degrees * x_in.size(2)}, op, "weights");
         const Tensor x = x_in.contiguous(), radial = radial_in.contiguous();
         const Tensor harmonics = harmonics_in.contiguous(), mix = mix_in.contiguous();
         TORCH_CHECK(x.size(1) <= kernels::kMaxComponents && radial.size(1) <= kernels::kMaxRadial,

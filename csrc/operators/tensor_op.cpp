@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "operators/fused_ops.h"
+#include "operators/op_checks.h"
 #include "operators/tensor_chunks.h"
 #include "operators/tensor_groups.h"
 #include "operators/tensor_kernels.h"
@@ -106,6 +107,27 @@ void check_table(const TensorPlan &plan) {
                 "; fill it with RadialTable.fit");
 }
 
+// Numbers of an atom in the blocks of features.
+int64_t width_of(const Tensor &inputs) {
+    const Tensor blocks = on_host(inputs);
+    int64_t width = 0;
+    for (int64_t b = 0; b < blocks.size(0); ++b) {
+        const int64_t *row = blocks.data_ptr<int64_t>() + 4 * b;
+        width += row[1] * row[2];
+    }
+    return width;
+}
+
+// Of the harmonics that the groups of paths couple.
+int64_t highest_degree(const Tensor &groups) {
+    const Tensor couplings = on_host(groups);
+    int64_t l_max = 0;
+    for (int64_t g = 0; g < couplings.size(0); ++g) {
+        l_max = std::max(l_max, couplings.data_ptr<int64_t>()[4 * g]);
+    }
+    return l_max;
+}
+
 // Calls body(chunk, arrays) for all chunks of atoms, in parallel: threads take the next one as they
 // get free, so that no core waits for a slower one. Edges of atom i are order[start[i]] ..., or
 // start[i] ... without an order.
@@ -168,6 +190,15 @@ Tensor forward(const Tensor &x, const Tensor &distance, const Tensor &harmonics,
     check_like(harmonics, x, "harmonics");
     check_like(table, x, "radial tables");
     check_like(couplings, x, "couplings");
+    const char *op = "tensor_convolution";
+    check_shape(distance, {kAny}, op, "distances");
+    check_shape(x, {kAny, width_of(inputs)}, op, "features");
+    check_shape(harmonics, {distance.size(0), kAny}, op, "harmonics");
+    check_edges(edge_index, distance.size(0), x.size(0), x, op);
+    const int64_t l_max = highest_degree(groups);
+    TORCH_CHECK(harmonics.size(1) >= (l_max + 1) * (l_max + 1), "equicalc: ", op,
+                " takes harmonics up to degree ", l_max, ", found ", harmonics.size(1),
+                " components");
     TORCH_CHECK(x.size(0) <= INT32_MAX, "equicalc: at most ", INT32_MAX, " atoms, found ",
                 x.size(0));
     const TensorPlan description{table, couplings, paths, groups, inputs, knots};
@@ -180,11 +211,6 @@ Tensor forward(const Tensor &x, const Tensor &distance, const Tensor &harmonics,
     const Tensor senders = edge_index.select(0, 1).contiguous();
     const Tensor lengths = distance.contiguous(), y = harmonics.contiguous();
     const int64_t n_total = x.size(0);
-    TORCH_CHECK(senders.numel() == 0 ||
-                    (senders.min().item<int64_t>() >= 0 && senders.max().item<int64_t>() < n_total),
-                "equicalc: edge_index[1] must hold senders below ", n_total, ", found ",
-                senders.numel() ? senders.min().item<int64_t>() : 0, " to ",
-                senders.numel() ? senders.max().item<int64_t>() : 0);
     Tensor out = torch::empty({n_local, width_out}, x.options());
     EQUICALC_DISPATCH(x.scalar_type(), "tensor_convolution", [&] {
         const Plan<scalar_t> plan(description);
