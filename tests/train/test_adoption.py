@@ -150,7 +150,7 @@ def test_gradients_of_a_loss_of_forces_are_those_of_finite_differences(
         with torch.no_grad():
             for parameter, direction in zip(parameters, along, strict=True):
                 parameter.add_(sign * step * direction)
-        found += sign * float(loss()) / (2 * step)
+        found += sign * float(loss().detach()) / (2 * step)
         with torch.no_grad():
             for parameter, direction in zip(parameters, along, strict=True):
                 parameter.sub_(sign * step * direction)
