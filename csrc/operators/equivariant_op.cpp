@@ -64,7 +64,7 @@ Tensor values(const Factors &f, const Constants &k) {
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_convolution", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
         if (uses_groups(out)) {
-            groups::with_degrees(degrees(f.x), [&](auto l) {
+            groups::with_degrees(degrees(f.x.size(1)), [&](auto l) {
                 run_groups(out,
                            groups::EquivariantValues<scalar_t, l>{problem, k.pointers(),
                                                                   out.data_ptr<scalar_t>()},
@@ -87,7 +87,7 @@ Tensor by_x(const Factors &f, const Constants &k, const Tensor &grad) {
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_senders", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
         if (uses_groups(dx)) {
-            groups::with_degrees(degrees(f.x), [&](auto l) {
+            groups::with_degrees(degrees(f.x.size(1)), [&](auto l) {
                 run_groups(dx,
                            groups::EquivariantSenders<scalar_t, l>{
                                problem, rows, grad.data_ptr<scalar_t>(), dx.data_ptr<scalar_t>()},
@@ -113,7 +113,7 @@ std::pair<Tensor, Tensor> by_edges(const Factors &f, const Constants &k, const T
         scalar_t *to_radial = want_radial ? db.data_ptr<scalar_t>() : nullptr;
         scalar_t *to_harmonics = want_harmonics ? dy.data_ptr<scalar_t>() : nullptr;
         if (uses_groups(grad)) {
-            groups::with_shape(degrees(f.x), problem.n_radial, [&](auto l, auto b) {
+            groups::with_shape(degrees(f.x.size(1)), problem.n_radial, [&](auto l, auto b) {
                 run_groups(
                     grad,
                     groups::EquivariantEdges<scalar_t, l, b>{
@@ -141,7 +141,7 @@ Tensor by_weight(const Factors &f, const Constants &k, const Tensor &grad) {
     EQUICALC_DISPATCH(f.x.scalar_type(), "equivariant_weights", [&] {
         const auto problem = equivariant_problem<scalar_t>(f, k);
         if (uses_groups(grad)) {
-            groups::with_degrees(degrees(f.x), [&](auto l) {
+            groups::with_degrees(degrees(f.x.size(1)), [&](auto l) {
                 run_groups(grad,
                            groups::EquivariantWeights<scalar_t, l>{
                                problem, k.pointers(), n, chunk_size, grad.data_ptr<scalar_t>(),

@@ -45,14 +45,6 @@ void refuse_third_derivative(const char *name) {
                 kThroughExpressions);
 }
 
-int64_t degrees(const Tensor &components) {
-    int64_t n = 1;
-    while (n * n < components.size(1)) {
-        ++n;
-    }
-    return n;
-}
-
 namespace {
 
 // What was made of tensors on the device, as long as these exist unchanged: rows of edges, which

@@ -51,9 +51,6 @@ inline constexpr const char *kThroughExpressions =
 void refuse_second_derivative(const char *name, const char *instead = kThroughExpressions);
 void refuse_third_derivative(const char *name);
 
-// l_max + 1 of features or harmonics [n, (l_max + 1)^2, ...].
-int64_t degrees(const torch::Tensor &components);
-
 // Whether kernels of groups of lanes (cuda/lanes.h) do the work on this tensor: on the device, and
 // on the host while they are tested there.
 bool uses_groups(const torch::Tensor &tensor);

@@ -34,7 +34,7 @@ struct Edges {
 
 template <typename T>
 kernels::Moments<T> moment_problem(const Factors &at, const Factors *along) {
-    return {degrees(at.x) - 1,
+    return {degrees(at.x.size(1)) - 1,
             at.x.size(2),
             at.radial.size(1),
             at.pointers<T>(),

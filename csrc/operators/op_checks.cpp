@@ -43,11 +43,16 @@ void check_edges(const Tensor &edge_index, int64_t n_edges, int64_t n_total, con
     check_indices(edge_index.select(0, 1), n_total, op, "senders edge_index[1]");
 }
 
-int64_t check_components(int64_t n_components, const char *op) {
+int64_t degrees(int64_t n_components) {
     int64_t n_degrees = 1;
     while (n_degrees * n_degrees < n_components) {
         ++n_degrees;
     }
+    return n_degrees;
+}
+
+int64_t check_components(int64_t n_components, const char *op) {
+    const int64_t n_degrees = degrees(n_components);
     TORCH_CHECK(n_degrees * n_degrees == n_components, "equicalc: ", op,
                 " takes (l_max + 1)^2 components, found ", n_components);
     return n_degrees;

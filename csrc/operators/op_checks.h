@@ -25,7 +25,10 @@ void check_species(const torch::Tensor &species, int64_t n_atoms, int64_t n_spec
 void check_indices(const torch::Tensor &index, int64_t limit, const char *op, const char *name,
                    int64_t least = 0);
 
-// l_max + 1 of features or harmonics with this many components; error unless it is a square.
+// l_max + 1 of features or harmonics with (l_max + 1)^2 components.
+int64_t degrees(int64_t n_components);
+
+// The same; error unless the number is a square.
 int64_t check_components(int64_t n_components, const char *op);
 
 }  // namespace equicalc

@@ -21,7 +21,7 @@ Tensor sums(const Tensor &y, const Tensor &w, const Tensor &starts) {
         const kernels::OuterSum<scalar_t> problem{y.size(1), w.size(1), y.data_ptr<scalar_t>(),
                                                   w.data_ptr<scalar_t>()};
         if (uses_groups(y)) {
-            groups::with_degrees(degrees(y), [&](auto l) {
+            groups::with_degrees(degrees(y.size(1)), [&](auto l) {
                 run_groups(y,
                            groups::OuterSumValues<scalar_t, l>{problem, starts.data_ptr<int64_t>(),
                                                                out.data_ptr<scalar_t>()},
@@ -45,7 +45,7 @@ std::pair<Tensor, Tensor> gradients(const Tensor &y, const Tensor &w, const Tens
         const kernels::OuterSum<scalar_t> problem{y.size(1), w.size(1), y.data_ptr<scalar_t>(),
                                                   w.data_ptr<scalar_t>()};
         if (uses_groups(y)) {
-            groups::with_degrees(degrees(y), [&](auto l) {
+            groups::with_degrees(degrees(y.size(1)), [&](auto l) {
                 run_groups(y,
                            groups::OuterSumEdges<scalar_t, l>{
                                problem, receivers.data_ptr<int64_t>(), grad.data_ptr<scalar_t>(),
@@ -112,8 +112,8 @@ Tensor outer_sum(const Tensor &harmonics, const Tensor &weights, const Tensor &e
     check_shape(weights, {harmonics.size(0), kAny}, "outer_sum", "weights");
     check_edges(edge_index, harmonics.size(0), std::numeric_limits<int64_t>::max(), harmonics,
                 "outer_sum");
-    TORCH_CHECK(harmonics.size(1) <= kernels::kMaxComponents &&
-                    degrees(harmonics) * degrees(harmonics) == harmonics.size(1),
+    check_components(harmonics.size(1), "outer_sum");
+    TORCH_CHECK(harmonics.size(1) <= kernels::kMaxComponents,
                 "equicalc: the fused sum handles l_max <= ", kernels::kMaxDegree, ", found ",
                 harmonics.size(1), " components");
     const Tensor receivers = edge_index.select(0, 0).contiguous();
