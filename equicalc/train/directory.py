@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,16 +68,23 @@ def _held(directory: Path) -> Iterator[None]:
         raise checkpoint.OutputError(f"cannot make '{directory}': {error}") from error
     try:
         _lock(descriptor, directory)
-        # What a killed process was writing.
-        for leftover in directory.glob(".*.tmp"):
-            leftover.unlink()
+        _remove_leftovers(directory)
         yield
     finally:
         os.close(descriptor)
 
 
+def _remove_leftovers(directory: Path) -> None:
+    """Remove what a killed process was writing."""
+    try:
+        for leftover in directory.glob(".*.tmp"):
+            leftover.unlink()
+    except OSError as error:
+        raise checkpoint.OutputError(f"cannot write in '{directory}': {error}") from error
+
+
 def _lock(descriptor: int, directory: Path) -> None:
-    """Raise ConfigError when another process has the lock; some network file systems have none."""
+    """Raise ConfigError when another process has the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -84,8 +92,12 @@ def _lock(descriptor: int, directory: Path) -> None:
             f"another training is writing to '{directory}'. Wait for its end, or set another "
             "run.directory"
         ) from None
-    except OSError:
-        return
+    except OSError as error:  # of network file systems without locks
+        print(
+            f"warning: '{directory}' cannot be locked ({error.strerror}); nothing keeps another "
+            "training from writing to it",
+            file=sys.stderr,
+        )
 
 
 def _check_same(stored: dict[str, Any], now: dict[str, Any]) -> None:

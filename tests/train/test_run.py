@@ -1,6 +1,7 @@
 """Whole runs: learning, resuming, interruption, several processes, errors."""
 
 import csv
+import errno
 import fcntl
 import json
 import math
@@ -190,6 +191,17 @@ def test_a_run_directory_belongs_to_one_training_at_a_time(write_config):
     assert (directory / "checkpoint.pt").read_bytes() == before
     os.close(other)
     run(path, resume=True)
+
+
+def test_a_directory_that_cannot_be_locked_is_used_with_a_warning(
+    write_config, monkeypatch, capsys
+):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("equicalc.train.directory.fcntl.flock", no_locks)
+    run(write_config(training__max_epochs=1))
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
 
 
 def test_there_must_be_something_to_resume(write_config):
